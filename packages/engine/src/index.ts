@@ -1,1 +1,6 @@
-export {};
+/** The training engine: one TensorFlow.js API over several backends, see docs/engine.md. */
+export * as tf from '@tensorflow/tfjs-core';
+export { initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
+export { affine, batchNorm, softmaxCrossEntropy, type Activation } from './ops.js';
+export { emaUpdate, Sgd, type Param } from './optimizer.js';
+export { Rng } from './rng.js';

@@ -1,0 +1,37 @@
+/**
+ * The fused operations a network needs beside plain tf ops: one kernel on the embedded engine,
+ * composed from stock ops everywhere else.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import * as composed from './composed.js';
+
+export type Activation = 'linear' | 'relu' | 'hswish';
+
+/**
+ * Training batch norm over N, H, W with the batch's own statistics, then the activation; differentiable in x
+ * [N,H,W,C], gamma [C] and beta [C]. `mean` and `variance` (biased, [C]) are not differentiable; the caller
+ * disposes of them, as of y.
+ */
+export function batchNorm(
+  x: tf.Tensor4D,
+  gamma: tf.Tensor1D,
+  beta: tf.Tensor1D,
+  opts: { epsilon: number; activation: Activation },
+): { y: tf.Tensor4D; mean: tf.Tensor1D; variance: tf.Tensor1D } {
+  return composed.batchNorm(x, gamma, beta, opts);
+}
+
+/** y = activation(x * scale + shift) with scale and shift [C]: batch norm at inference. Differentiable. */
+export function affine(
+  x: tf.Tensor4D,
+  scale: tf.Tensor1D,
+  shift: tf.Tensor1D,
+  activation: Activation,
+): tf.Tensor4D {
+  return composed.affine(x, scale, shift, activation);
+}
+
+/** Mean over N of the cross entropy of softmax(logits) [N,K] against soft targets [N,K]; differentiable in logits. */
+export function softmaxCrossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D): tf.Scalar {
+  return composed.softmaxCrossEntropy(logits, targets);
+}
