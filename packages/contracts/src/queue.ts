@@ -1,0 +1,9 @@
+import { Type, type Static } from 'typebox';
+
+/** The queue's job catalogue: payloads hold ids only, the truth is in the database. */
+export const QUEUE_JOBS = {
+  'dataset.validate': Type.Object({ dataset_id: Type.String() }),
+  'job.run': Type.Object({ job_id: Type.String() }),
+} as const;
+export type QueueJobName = keyof typeof QUEUE_JOBS;
+export type QueuePayload<N extends QueueJobName> = Static<(typeof QUEUE_JOBS)[N]>;
