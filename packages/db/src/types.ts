@@ -1,0 +1,307 @@
+/**
+ * The public shapes of the database room. Rows leave it in the contract's shapes. Everything a user can see is
+ * asked for with its tenant; what belongs to another tenant is answered like what does not exist.
+ */
+import type {
+  Candidate,
+  Dataset,
+  DatasetCounts,
+  DatasetFormat,
+  DatasetReport,
+  DatasetStatus,
+  DownloadFormat,
+  EventType,
+  Job,
+  JobAction,
+  JobEvent,
+  JobRequest,
+  JobResult,
+  JobStatus,
+  Model,
+  Progress,
+  QueueJobName,
+  QueuePayload,
+  Stage,
+  StopReason,
+  Supernet,
+} from '@ntaa/contracts';
+
+export type Json = Record<string, unknown>;
+
+export interface DatabaseOptions {
+  /** Pool size; default 10. */
+  readonly connections?: number;
+  /** How long to wait for a server that is not there yet, milliseconds; default 5000. */
+  readonly connectTimeoutMs?: number;
+  /** Called with trouble of the listening connection; it reconnects by itself. */
+  readonly onError?: (error: Error) => void;
+}
+
+export interface Database {
+  readonly keys: Keys;
+  readonly datasets: Datasets;
+  readonly supernets: Supernets;
+  readonly jobs: Jobs;
+  readonly models: Models;
+  readonly idempotency: Idempotency;
+  readonly outbox: Outbox;
+  /**
+   * Calls `job` with the id of every job whose row or event log changed and `outbox` when rows wait to be dispatched,
+   * from any process, after the commit. A lost connection is made again, after which both are called once more
+   * (`job` with null: any may have changed). Resolves, once listening, to the function that ends it.
+   */
+  listen(on: { job?: (id: string | null) => void; outbox?: () => void }): Promise<() => Promise<void>>;
+  /** Throws when the database does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** One page, newest first unless said otherwise; `next_cursor` is the `after` of the next one. */
+export interface Page<T> {
+  readonly object: 'list';
+  readonly data: T[];
+  readonly has_more: boolean;
+  readonly next_cursor: string | null;
+}
+export interface PageOptions {
+  /** 1..100, default 20. */
+  readonly limit?: number | undefined;
+  readonly after?: string | undefined;
+}
+
+export interface Principal {
+  readonly id: string;
+  readonly tenant: string;
+  readonly scopes: readonly string[];
+}
+/** API keys. Only their SHA-256 is kept. */
+export interface Keys {
+  /** The secret (`ntaa_…`) is given here once and never again. */
+  create(key: {
+    name: string;
+    scopes: readonly string[];
+    tenant?: string;
+  }): Promise<{ id: string; secret: string }>;
+  /** Makes sure that this secret is an admin key (scope '*') of the default tenant. */
+  ensureBootstrap(secret: string): Promise<void>;
+  verify(secret: string): Promise<Principal | null>;
+  /** false: no such key. */
+  revoke(tenant: string, id: string): Promise<boolean>;
+}
+
+export interface NewDataset {
+  readonly id: string;
+  readonly name: string;
+  /** null: to be detected. */
+  readonly format: DatasetFormat | null;
+  readonly tenant: string;
+  /** Storage key of the archive. */
+  readonly uploadKey: string;
+  /** Of the archive, hex. */
+  readonly sha256: string;
+  /** Of the archive. */
+  readonly bytes: number;
+}
+export interface ReadyDataset {
+  readonly format: DatasetFormat;
+  readonly counts: DatasetCounts;
+  readonly labels: readonly { name: string; count: number }[];
+  readonly report: DatasetReport;
+  /** Where the packed images lie: JSON written and read by workers only. */
+  readonly pack: Json;
+}
+/** What a worker sees of a dataset. */
+export interface WorkerDataset extends NewDataset {
+  readonly status: DatasetStatus;
+  readonly pack: Json | null;
+  readonly dataset: Dataset;
+}
+export interface Datasets {
+  /** Status `validating`, and in the same transaction a `dataset.validate` for the queue. */
+  create(dataset: NewDataset): Promise<Dataset>;
+  get(tenant: string, id: string): Promise<Dataset | null>;
+  list(tenant: string, page?: PageOptions & { status?: DatasetStatus | undefined }): Promise<Page<Dataset>>;
+  /** false: it is not `validating` any more (validated by another worker, or deleted). */
+  markReady(id: string, ready: ReadyDataset): Promise<boolean>;
+  markInvalid(
+    id: string,
+    report: DatasetReport,
+    found?: { format?: DatasetFormat; counts?: DatasetCounts },
+  ): Promise<boolean>;
+  /** `in-use`: being validated, or jobs that have not ended use it. The caller deletes its objects afterwards. */
+  delete(tenant: string, id: string): Promise<'deleted' | 'in-use' | 'missing'>;
+  forWorker(id: string): Promise<WorkerDataset | null>;
+}
+
+export type NewSupernet = Omit<Supernet, 'object' | 'builtin' | 'created_at'> & {
+  /** Storage key of its safetensors; null for the built-in one, which ships with the code. */
+  readonly key: string | null;
+};
+export type StoredSupernet = Supernet & { readonly key: string | null };
+export interface Supernets {
+  /** The built-in supernet, visible to every tenant; keeps its id when its weights change. */
+  upsertBuiltin(supernet: Omit<NewSupernet, 'id' | 'key'>): Promise<Supernet>;
+  /** A name that is taken throws NameTaken. */
+  create(tenant: string, supernet: NewSupernet): Promise<Supernet>;
+  /** By id, or by name. */
+  get(tenant: string, idOrName: string): Promise<Supernet | null>;
+  list(tenant: string, page?: PageOptions): Promise<Page<Supernet>>;
+  /** With the storage key, for workers. */
+  stored(tenant: string, idOrName: string): Promise<StoredSupernet | null>;
+}
+
+/** Right to work on a job: one attempt's. Once it is lost (expired or taken), every write with it is refused. */
+export interface Lease {
+  readonly jobId: string;
+  readonly token: string;
+  readonly attempt: number;
+}
+export interface Claim {
+  readonly lease: Lease;
+  readonly tenant: string;
+  readonly job: Job;
+  readonly request: JobRequest;
+  /** `stop`: an earlier attempt was being stopped when its worker was lost: finish at once with what there is. */
+  readonly wanted: 'run' | 'stop';
+}
+/** What the user wants of a running job. */
+export type Wanted = 'run' | 'stop' | 'cancel' | 'pause';
+/** Thrown by every fenced write when the lease is not current any more: stop working, write nothing. */
+export class LeaseLost extends Error {
+  constructor(lease: Lease) {
+    super(`Attempt ${lease.attempt} of ${lease.jobId} no longer holds the job's lease`);
+    this.name = 'LeaseLost';
+  }
+}
+export interface NewEvent {
+  readonly type: EventType;
+  readonly data: Json;
+}
+export interface Checkpoint {
+  readonly name: string;
+  /** Storage key. */
+  readonly key: string;
+  readonly sha256: string;
+  readonly size: number;
+  /** Small state beside the object. */
+  readonly data: Json;
+}
+export interface StoredFile {
+  /** Storage key. */
+  readonly key: string;
+  readonly sha256: string;
+  readonly size: number;
+  readonly filename: string;
+  readonly contentType: string;
+}
+export type NewModel = Omit<Model, 'object' | 'created_at'> & {
+  readonly storage: Readonly<Partial<Record<DownloadFormat, StoredFile>>>;
+};
+export interface Success {
+  readonly result: JobResult;
+  readonly stopReason: StopReason;
+  readonly model?: NewModel;
+  readonly supernet?: NewSupernet;
+}
+export type ActionOutcome =
+  { readonly job: Job; readonly changed: boolean } | { readonly illegal: JobStatus } | 'missing';
+
+export interface Jobs {
+  /** Row, first `status` event and queue entry in one transaction. The dataset must be ready. */
+  create(tenant: string, request: JobRequest): Promise<Job | 'dataset-missing' | 'dataset-not-ready'>;
+  get(tenant: string, id: string): Promise<Job | null>;
+  list(
+    tenant: string,
+    page?: PageOptions & {
+      status?: JobStatus | readonly JobStatus[] | undefined;
+      kind?: Job['kind'] | undefined;
+    },
+  ): Promise<Page<Job>>;
+  action(tenant: string, id: string, action: JobAction): Promise<ActionOutcome>;
+  /** Events after `after` (a seq, default 0), oldest first; null: no such job. limit default 100, at most 1000. */
+  events(
+    tenant: string,
+    id: string,
+    page?: { after?: number | undefined; limit?: number | undefined },
+  ): Promise<Page<JobEvent> | null>;
+  /** In order of evaluation. */
+  candidates(
+    tenant: string,
+    id: string,
+    page?: PageOptions & { pareto?: boolean | undefined },
+  ): Promise<Page<Candidate> | null>;
+
+  /** Takes a waiting job: next attempt, `running` (or still `stopping`). null: there is nothing to take. */
+  claim(id: string, worker: string, leaseMs: number): Promise<Claim | null>;
+  /** Prolongs the lease and says what the user wants; throws LeaseLost. */
+  renew(lease: Lease, leaseMs: number): Promise<Wanted>;
+  /** Sets stage and progress; a changed stage is also written as event `stage`, progress as event `progress`. */
+  progress(lease: Lease, stage: Stage, progress: Progress): Promise<void>;
+  appendEvents(lease: Lease, events: readonly NewEvent[]): Promise<void>;
+  /** Inserts or replaces by genotype. */
+  putCandidates(lease: Lease, candidates: readonly Candidate[]): Promise<void>;
+  /** Records an object already in the store as checkpoint `name`; returns the key it replaces, to be deleted. */
+  commitCheckpoint(lease: Lease, checkpoint: Checkpoint): Promise<string | null>;
+  checkpoints(jobId: string): Promise<Checkpoint[]>;
+  /** Model or supernet, result, and events `status` and `done`, at once. `cancelled`: cancelled meanwhile, nothing kept. */
+  succeed(lease: Lease, success: Success): Promise<'succeeded' | 'cancelled'>;
+  /**
+   * Ends the attempt. With `retry` the job is queued again, until MAX_FAILURES failures; otherwise it has failed.
+   * Returns the job's status afterwards.
+   */
+  fail(lease: Lease, error: { code: string; detail: string }, retry: boolean): Promise<JobStatus>;
+  cancelled(lease: Lease): Promise<void>;
+  paused(lease: Lease): Promise<void>;
+  /** Gives the lease back without a failure (the worker is shutting down): the job is queued again at once. */
+  release(lease: Lease): Promise<void>;
+  /** Takes jobs from lost workers: queued again, or ended as was being asked. Returns their ids. */
+  reap(): Promise<string[]>;
+  /** Numbers of jobs by status, all tenants; for metrics. */
+  counts(): Promise<Partial<Record<JobStatus, number>>>;
+}
+
+export interface Models {
+  get(tenant: string, id: string): Promise<Model | null>;
+  list(tenant: string, page?: PageOptions): Promise<Page<Model>>;
+  file(tenant: string, id: string, format: DownloadFormat): Promise<StoredFile | null>;
+}
+
+export interface StoredResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: unknown;
+}
+export type IdempotencyState =
+  | { readonly state: 'new' }
+  | { readonly state: 'stored'; readonly response: StoredResponse }
+  | { readonly state: 'in-flight' }
+  | { readonly state: 'mismatch' };
+/** Answers kept for 24 hours by tenant, key and route. */
+export interface Idempotency {
+  begin(tenant: string, key: string, route: string, bodyHash: string): Promise<IdempotencyState>;
+  complete(tenant: string, key: string, route: string, response: StoredResponse): Promise<void>;
+  /** The request came to nothing: the key is free again. */
+  abandon(tenant: string, key: string, route: string): Promise<void>;
+}
+
+export type OutboxEntry = {
+  [N in QueueJobName]: { readonly name: N; readonly payload: QueuePayload<N>; readonly dedupe: string };
+}[QueueJobName];
+export interface Outbox {
+  /**
+   * Hands up to `limit` waiting entries to `send`, oldest first, and marks them dispatched when it resolves;
+   * entries of a failed `send` stay. Parallel dispatchers take different entries. Returns how many were sent.
+   */
+  dispatch(limit: number, send: (entry: OutboxEntry) => Promise<void>): Promise<number>;
+  /** What should be in the queue: waiting jobs and validating datasets older than a moment. For the reconciler. */
+  requeueCandidates(): Promise<OutboxEntry[]>;
+}
+
+/** Failures after which a retryable job has failed for good. */
+export const MAX_FAILURES = 5;
+export class NameTaken extends Error {
+  constructor(name: string) {
+    super(`The name ${name} is taken`);
+    this.name = 'NameTaken';
+  }
+}

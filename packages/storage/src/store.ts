@@ -1,0 +1,69 @@
+import type { Readable } from 'node:stream';
+
+/** Bytes `start` to `end`, both included, counted from 0. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+export interface StoredObject {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly modified: Date;
+}
+export interface PutOptions {
+  /** MIME type kept beside the object where the adapter can; default application/octet-stream. */
+  readonly contentType?: string;
+}
+
+/**
+ * A bucket of immutable-ish objects. Every adapter guarantees, and store.conformance.ts proves:
+ * - put is atomic: a reader sees the whole new object or the whole old one (or none), never a part;
+ * - a body that fails or is destroyed rejects the put and leaves nothing behind, old object untouched;
+ * - bodies are streamed, never held in memory whole;
+ * - get, head and list see a finished put at once;
+ * - delete and deletePrefix of what is not there succeed;
+ * - keys are slash-separated names of [A-Za-z0-9._=+@-], none of them empty, '.' or '..': others throw InvalidKey.
+ */
+export interface ObjectStore {
+  /** Stores the whole body; resolves once it is durable, with its size in bytes and hex SHA-256. */
+  put(
+    key: string,
+    body: Readable | Uint8Array,
+    options?: PutOptions,
+  ): Promise<{ size: number; sha256: string }>;
+  /** Opens the object, or the given part of it. Throws ObjectMissing. An error later on destroys the stream. */
+  get(key: string, range?: ByteRange): Promise<Readable>;
+  /** Size in bytes, or null when there is no such object. */
+  head(key: string): Promise<{ size: number } | null>;
+  delete(key: string): Promise<void>;
+  /** Deletes every object whose key starts with `prefix`, which must end in '/'. */
+  deletePrefix(prefix: string): Promise<void>;
+  /** Objects whose key starts with `prefix` ('' for all), in key order. */
+  list(prefix: string): AsyncIterable<StoredObject>;
+  /** A URL that downloads the object as `filename` for `seconds`; null where the adapter has none (stream it then). */
+  presignGet(key: string, seconds: number, filename: string): Promise<string | null>;
+  /** Throws when the store cannot be used now. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export class InvalidKey extends Error {
+  override name = 'InvalidKey';
+}
+export class ObjectMissing extends Error {
+  override name = 'ObjectMissing';
+  readonly key: string;
+  constructor(key: string) {
+    super(`There is no object ${key} in the store`);
+    this.key = key;
+  }
+}
+
+const PART = /^[A-Za-z0-9._=+@-]+$/;
+/** Throws InvalidKey unless `key` is a safe object key: at most 512 characters, no traversal. */
+export function checkKey(key: string): void {
+  const parts = key.split('/');
+  if (key.length > 512 || parts.some((part) => !PART.test(part) || part === '.' || part === '..'))
+    throw new InvalidKey(`Not a valid object key: ${JSON.stringify(key.slice(0, 200))}`);
+}
