@@ -1,1 +1,7 @@
-export {};
+export { augment, normalise, type AugmentPolicy, type ImageSize } from './augment.js';
+export { decodeImage } from './image.js';
+export { ingest, type IngestOptions } from './ingest.js';
+export { BatchLoader, type Batch, type BatchLoaderOptions } from './loader.js';
+export { channelStatistics, packImages, PackedImages, type PackJob } from './pack.js';
+export { splitDataset, type SplitFractions } from './split.js';
+export type { DatasetIndex, IngestLimits, IngestResult, PackOptions, Sample, Splits } from './types.js';
