@@ -1,1 +1,7 @@
-export {};
+/** The weight-shared network: one set of weights, every architecture of a search space. */
+export { BnCollector, BnStatistics, calibrate } from './batch-norm.js';
+export { extract } from './extract.js';
+export { fold, runStatic, type StaticGraph, type StaticNode } from './static-graph.js';
+export { readSafetensors, writeSafetensors } from './safetensors.js';
+export { Supernet } from './supernet.js';
+export type { NamedTensors, PlainTensor } from './tensors.js';
