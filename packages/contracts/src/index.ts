@@ -1,3 +1,4 @@
+export * from './api-key.js';
 export * from './dataset.js';
 export * from './genotype.js';
 export * from './ids.js';

@@ -6,6 +6,7 @@ export const PROBLEMS = {
   unauthorized: [401, 'A valid API key is needed'],
   forbidden: [403, 'The API key lacks the scope for this'],
   'not-found': [404, 'There is no such thing'],
+  'method-not-allowed': [405, 'This method is not supported here'],
   conflict: [409, 'The current state does not allow this'],
   'idempotency-in-flight': [409, 'A request with this Idempotency-Key is still being answered'],
   'payload-too-large': [413, 'The body is too large'],
