@@ -68,6 +68,8 @@ export class FormulaSource {
   render(classIndex: number, instance: number, out: Uint8Array): void {
     const formula = this.#formulas[classIndex];
     if (!formula) throw new RangeError(`class ${classIndex} of ${this.classes}`);
+    const bytes = this.size * this.size * 3;
+    if (out.length !== bytes) throw new RangeError(`out must hold ${bytes} bytes: ${out.length}`);
     const rng = new Rng('instance', this.#seed, classIndex, instance);
     const canvas = this.#canvas;
     canvas.pose = IDENTITY;
