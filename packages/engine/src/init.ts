@@ -2,6 +2,9 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
+import { registerFused } from './fused.js';
+import { connect, KERNEL_VERSION } from './heap.js';
+import { install } from './install.js';
 
 export type EngineChoice = 'auto' | 'tensorflow-gpu' | 'tensorflow' | 'wasm';
 
@@ -30,7 +33,14 @@ async function start(_choice: EngineChoice): Promise<EngineInfo> {
   await tf.ready();
   const { registerComposed } = await import('./composed-kernels.js');
   registerComposed();
-  return { kind: 'wasm', name: `wasm ${tf.version_core}`, reason: 'embedded engine' };
+  const heap = connect(tf.backend());
+  registerFused();
+  install(heap);
+  return {
+    kind: 'wasm',
+    name: `wasm-${heap.build} ${tf.version_core}+${KERNEL_VERSION}`,
+    reason: 'embedded engine',
+  };
 }
 
 /** Bytes and number of live tensors. */

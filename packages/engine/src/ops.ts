@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import * as composed from './composed.js';
+import { native } from './native.js';
 
 export type Activation = 'linear' | 'relu' | 'hswish';
 
@@ -18,6 +19,10 @@ export function batchNorm(
   beta: tf.Tensor1D,
   opts: { epsilon: number; activation: Activation },
 ): { y: tf.Tensor4D; mean: tf.Tensor1D; variance: tf.Tensor1D } {
+  if (native()) {
+    const [y, mean, variance] = runFused('NtaaBatchNorm', { x, gamma, beta }, opts);
+    return { y: y as tf.Tensor4D, mean: mean as tf.Tensor1D, variance: variance as tf.Tensor1D };
+  }
   return composed.batchNorm(x, gamma, beta, opts);
 }
 
@@ -28,10 +33,20 @@ export function affine(
   shift: tf.Tensor1D,
   activation: Activation,
 ): tf.Tensor4D {
+  if (native()) return runFused('NtaaAffine', { x, scale, shift }, { activation }) as unknown as tf.Tensor4D;
   return composed.affine(x, scale, shift, activation);
 }
 
 /** Mean over N of the cross entropy of softmax(logits) [N,K] against soft targets [N,K]; differentiable in logits. */
 export function softmaxCrossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D): tf.Scalar {
+  if (native()) {
+    const [loss, gradient] = runFused('NtaaSoftmaxCrossEntropy', { logits, targets }, {});
+    gradient?.dispose();
+    return loss as tf.Scalar;
+  }
   return composed.softmaxCrossEntropy(logits, targets);
+}
+
+function runFused(name: string, inputs: Record<string, tf.Tensor>, attrs: object): tf.Tensor[] {
+  return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap);
 }

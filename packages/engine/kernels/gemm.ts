@@ -1,0 +1,241 @@
+// Matrix products. The right factor is packed into panels of 8 columns (zero padded), the left one is read in place;
+// a tile of 4 rows x 8 columns stays in registers. The loop over k is not unrolled: V8 spills registers when it is.
+import { loadPart, madd, storePart } from './simd';
+
+/** Packs b, element (k, n) at b + 4 * (k * strideK + n * strideN), into ceil(N/8) panels [K][8]. */
+export function packPanels(b: usize, panels: usize, K: i32, N: i32, strideK: i32, strideN: i32): void {
+  let out = panels;
+  for (let n = 0; n < N; n += 8) {
+    const width = min(8, N - n);
+    for (let k = 0; k < K; k++) {
+      const row = b + (((<usize>k) * strideK + (<usize>n) * strideN) << 2);
+      if (strideN == 1 && width == 8) {
+        v128.store(out, v128.load(row));
+        v128.store(out, v128.load(row, 16), 16);
+      } else {
+        v128.store(out, f32x4.splat(0));
+        v128.store(out, f32x4.splat(0), 16);
+        for (let j = 0; j < width; j++)
+          store<f32>(out + (j << 2), load<f32>(row + (((<usize>j) * strideN) << 2)));
+      }
+      out += 32;
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function storeRow(c: usize, v0: v128, v1: v128, width: i32): void {
+  if (width >= 8) {
+    v128.store(c, v0);
+    v128.store(c, v1, 16);
+  } else if (width > 4) {
+    v128.store(c, v0);
+    storePart(c + 16, v1, width - 4);
+  } else storePart(c, v0, width);
+}
+
+/** 4 rows x one panel. lda and ldc in bytes. */
+// @ts-ignore: decorator
+@inline
+function tile4(a: usize, lda: usize, b: usize, end: usize, c: usize, ldc: usize, width: i32): void {
+  let c00 = f32x4.splat(0), c01 = f32x4.splat(0), c10 = f32x4.splat(0), c11 = f32x4.splat(0);
+  let c20 = f32x4.splat(0), c21 = f32x4.splat(0), c30 = f32x4.splat(0), c31 = f32x4.splat(0);
+  let a1 = a + lda, a2 = a1 + lda, a3 = a2 + lda;
+  while (b < end) {
+    const b0 = v128.load(b), b1 = v128.load(b, 16);
+    let s = v128.load32_splat(a);
+    c00 = madd(s, b0, c00);
+    c01 = madd(s, b1, c01);
+    s = v128.load32_splat(a1);
+    c10 = madd(s, b0, c10);
+    c11 = madd(s, b1, c11);
+    s = v128.load32_splat(a2);
+    c20 = madd(s, b0, c20);
+    c21 = madd(s, b1, c21);
+    s = v128.load32_splat(a3);
+    c30 = madd(s, b0, c30);
+    c31 = madd(s, b1, c31);
+    a += 4;
+    a1 += 4;
+    a2 += 4;
+    a3 += 4;
+    b += 32;
+  }
+  storeRow(c, c00, c01, width);
+  storeRow(c + ldc, c10, c11, width);
+  storeRow(c + 2 * ldc, c20, c21, width);
+  storeRow(c + 3 * ldc, c30, c31, width);
+}
+
+// @ts-ignore: decorator
+@inline
+function tile1(a: usize, b: usize, end: usize, c: usize, width: i32): void {
+  let c0 = f32x4.splat(0), c1 = f32x4.splat(0);
+  while (b < end) {
+    const s = v128.load32_splat(a);
+    c0 = madd(s, v128.load(b), c0);
+    c1 = madd(s, v128.load(b, 16), c1);
+    a += 4;
+    b += 32;
+  }
+  storeRow(c, c0, c1, width);
+}
+
+/** c[M,N] = a[M,K] * packed b. Blocks of rows keep a and c in the first-level cache while the panels pass. */
+export function gemm(a: usize, panels: usize, c: usize, M: i32, N: i32, K: i32): void {
+  const lda = (<usize>K) << 2, ldc = (<usize>N) << 2, panel = (<usize>K) << 5;
+  const block = max(4, (6144 / (K + N)) & ~3);
+  for (let m0 = 0; m0 < M; m0 += block) {
+    const m1 = min(M, m0 + block);
+    let b = panels;
+    for (let n = 0; n < N; n += 8) {
+      const width = N - n, end = b + panel;
+      let ap = a + (<usize>m0) * lda, cp = c + (<usize>m0) * ldc + (n << 2);
+      let m = m0;
+      for (; m + 4 <= m1; m += 4) {
+        tile4(ap, lda, b, end, cp, ldc, width);
+        ap += 4 * lda;
+        cp += 4 * ldc;
+      }
+      for (; m < m1; m++) {
+        tile1(ap, b, end, cp, width);
+        ap += lda;
+        cp += ldc;
+      }
+      b = end;
+    }
+  }
+}
+
+/** Packs `rows` rows of src[., cols] into panels [rows][4] of 4 columns (zero padded). */
+function packFours(src: usize, dst: usize, rows: i32, cols: i32): void {
+  const ld = (<usize>cols) << 2, panel = (<usize>rows) << 4;
+  let c = 0;
+  for (; c + 16 <= cols; c += 16) {
+    let p = src + (c << 2), q = dst;
+    const q1 = panel, q2 = panel * 2, q3 = panel * 3;
+    for (let r = 0; r < rows; r++) {
+      v128.store(q, v128.load(p));
+      v128.store(q + q1, v128.load(p, 16));
+      v128.store(q + q2, v128.load(p, 32));
+      v128.store(q + q3, v128.load(p, 48));
+      p += ld;
+      q += 16;
+    }
+    dst += panel * 4;
+  }
+  for (; c < cols; c += 4) {
+    const lanes = cols - c;
+    let p = src + (c << 2), q = dst;
+    for (let r = 0; r < rows; r++) {
+      v128.store(q, loadPart(p, lanes));
+      p += ld;
+      q += 16;
+    }
+    dst += panel;
+  }
+}
+
+/** Packs `rows` rows of src[., cols] into panels [rows][8] of 8 columns (zero padded). */
+function packEights(src: usize, dst: usize, rows: i32, cols: i32): void {
+  const ld = (<usize>cols) << 2, panel = (<usize>rows) << 5;
+  let c = 0;
+  for (; c + 16 <= cols; c += 16) {
+    let p = src + (c << 2), q = dst, q1 = dst + panel;
+    for (let r = 0; r < rows; r++) {
+      v128.store(q, v128.load(p));
+      v128.store(q, v128.load(p, 16), 16);
+      v128.store(q1, v128.load(p, 32));
+      v128.store(q1, v128.load(p, 48), 16);
+      p += ld;
+      q += 32;
+      q1 += 32;
+    }
+    dst += panel * 2;
+  }
+  for (; c < cols; c += 8) {
+    const lanes = cols - c;
+    let p = src + (c << 2), q = dst;
+    for (let r = 0; r < rows; r++) {
+      v128.store(q, loadPart(p, lanes));
+      v128.store(q, lanes > 4 ? loadPart(p + 16, lanes - 4) : f32x4.splat(0), 16);
+      p += ld;
+      q += 32;
+    }
+    dst += panel;
+  }
+}
+
+/** A tile [4][8] of the product of a panel of fours, transposed, and a panel of eights, added to what is there. */
+// @ts-ignore: decorator
+@inline
+function tileOuter(a: usize, b: usize, end: usize, c: usize): void {
+  let c00 = v128.load(c), c01 = v128.load(c, 16), c10 = v128.load(c, 32), c11 = v128.load(c, 48);
+  let c20 = v128.load(c, 64), c21 = v128.load(c, 80), c30 = v128.load(c, 96), c31 = v128.load(c, 112);
+  while (b < end) {
+    const b0 = v128.load(b), b1 = v128.load(b, 16);
+    let s = v128.load32_splat(a);
+    c00 = madd(s, b0, c00);
+    c01 = madd(s, b1, c01);
+    s = v128.load32_splat(a, 4);
+    c10 = madd(s, b0, c10);
+    c11 = madd(s, b1, c11);
+    s = v128.load32_splat(a, 8);
+    c20 = madd(s, b0, c20);
+    c21 = madd(s, b1, c21);
+    s = v128.load32_splat(a, 12);
+    c30 = madd(s, b0, c30);
+    c31 = madd(s, b1, c31);
+    a += 16;
+    b += 32;
+  }
+  v128.store(c, c00);
+  v128.store(c, c01, 16);
+  v128.store(c, c10, 32);
+  v128.store(c, c11, 48);
+  v128.store(c, c20, 64);
+  v128.store(c, c21, 80);
+  v128.store(c, c30, 96);
+  v128.store(c, c31, 112);
+}
+
+/** Rows that one call of outerBlock may take. */
+export const OUTER_ROWS: i32 = 128;
+
+/** tiles += a[rows,K]^T * b[rows,N]; tiles are [ceil(K/4)][ceil(N/8)][4][8], packed is room for both packed factors. */
+export function outerBlock(a: usize, b: usize, tiles: usize, packed: usize, rows: i32, K: i32, N: i32): void {
+  const fours = packed, eights = packed + (<usize>rows) * (((K + 3) & ~3) << 2);
+  packFours(a, fours, rows, K);
+  packEights(b, eights, rows, N);
+  const sizeA = (<usize>rows) << 4, sizeB = (<usize>rows) << 5;
+  let t = tiles, ap = fours;
+  for (let k = 0; k < K; k += 4) {
+    let bp = eights;
+    for (let n = 0; n < N; n += 8) {
+      tileOuter(ap, bp, bp + sizeB, t);
+      bp += sizeB;
+      t += 128;
+    }
+    ap += sizeA;
+  }
+}
+
+/** c[K,N] = tiles. */
+export function outerStore(tiles: usize, c: usize, K: i32, N: i32): void {
+  let t = tiles;
+  for (let k = 0; k < K; k += 4)
+    for (let n = 0; n < N; n += 8) {
+      for (let i = 0; i < min(4, K - k); i++)
+        storeRow(c + (((<usize>(k + i)) * N + n) << 2), v128.load(t + (i << 5)), v128.load(t + (i << 5), 16), N - n);
+      t += 128;
+    }
+}
+
+/** c[K,N] = a[M,K]^T * b[M,N]. */
+export function gemmOuter(a: usize, b: usize, c: usize, tiles: usize, packed: usize, M: i32, K: i32, N: i32): void {
+  memory.fill(tiles, 0, (<usize>((K + 3) & ~3)) * ((N + 7) & ~7) * 4);
+  for (let m = 0; m < M; m += OUTER_ROWS)
+    outerBlock(a + (((<usize>m) * K) << 2), b + (((<usize>m) * N) << 2), tiles, packed, min(OUTER_ROWS, M - m), K, N);
+  outerStore(tiles, c, K, N);
+}

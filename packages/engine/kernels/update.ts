@@ -1,0 +1,71 @@
+// Weight updates in place, and sums over them. These vectors are short: scalar arithmetic where order matters.
+import { madd } from './simd';
+
+/** Sum of squares in float64. */
+export function sumSquares(x: usize, count: i32): f64 {
+  let sum: f64 = 0;
+  for (const end = x + ((<usize>count) << 2); x < end; x += 4) {
+    const v = <f64>load<f32>(x);
+    sum += v * v;
+  }
+  return sum;
+}
+
+/** g = grad * scale + decay * w; v = momentum * v + g; w -= rate * (nesterov ? g + momentum * v : v). */
+export function sgd(
+  w: usize,
+  grad: usize,
+  v: usize,
+  count: i32,
+  scale: f32,
+  decay: f32,
+  momentum: f32,
+  rate: f32,
+  nesterov: bool,
+): void {
+  for (let i = 0; i < count; i++) {
+    const at = i << 2;
+    const g = load<f32>(grad + at) * scale + decay * load<f32>(w + at);
+    const velocity = momentum * load<f32>(v + at) + g;
+    store<f32>(v + at, velocity);
+    store<f32>(w + at, load<f32>(w + at) - rate * (nesterov ? g + momentum * velocity : velocity));
+  }
+}
+
+/** ema = decay * ema + (1 - decay) * x. */
+export function ema(average: usize, x: usize, count: i32, decay: f32, rest: f32): void {
+  for (let i = 0; i < count; i++) {
+    const at = i << 2;
+    store<f32>(average + at, decay * load<f32>(average + at) + rest * load<f32>(x + at));
+  }
+}
+
+/** y[N,C] = mean over P rows of x[N,P,C]. */
+export function poolMean(x: usize, y: usize, N: i32, P: i32, C: i32): void {
+  const ld = (<usize>C) << 2,
+    inverse = <f32>(1.0 / <f64>P);
+  for (let n = 0; n < N; n++) {
+    let c = 0;
+    for (; c + 4 <= C; c += 4) {
+      let p = x + (c << 2),
+        sum = f32x4.splat(0);
+      for (let i = 0; i < P; i++, p += ld) sum = f32x4.add(sum, v128.load(p));
+      v128.store(y + (c << 2), f32x4.mul(sum, f32x4.splat(inverse)));
+    }
+    for (; c < C; c++) {
+      let p = x + (c << 2),
+        sum: f32 = 0;
+      for (let i = 0; i < P; i++, p += ld) sum += load<f32>(p);
+      store<f32>(y + (c << 2), sum * inverse);
+    }
+    x += <usize>P * ld;
+    y += ld;
+  }
+}
+
+/** Whether madd rounds once: relaxed SIMD leaves that to the machine, and results depend on it. */
+export function fused(x: f32): bool {
+  const a = f32x4.splat(x),
+    square = f32x4.mul(a, a);
+  return f32x4.extract_lane(madd(a, a, f32x4.neg(square)), 0) != 0;
+}

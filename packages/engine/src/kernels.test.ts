@@ -1,0 +1,131 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { batchNorm, initEngine, memory, Rng, tf } from './index.js';
+import { native } from './native.js';
+import {
+  affineErrors,
+  batchNormErrors,
+  convErrors,
+  lossErrors,
+  matMulErrors,
+  poolErrors,
+  type ConvCase,
+  type Errors,
+} from './probe.js';
+
+beforeAll(async () => {
+  await initEngine('wasm');
+  expect(native()).toBeDefined();
+});
+
+function expectSmall(errors: Errors, limit: number): void {
+  for (const [name, worst] of Object.entries(errors)) expect(worst, name).toBeLessThan(limit);
+}
+
+const PADS = ['same', 'valid', 'half', 0, 1] as const;
+
+/** Every kernel size, stride and padding, each with channels and sizes drawn from the odd corners. */
+function cases(depthwise: boolean): [string, ConvCase][] {
+  const rng = new Rng('conv cases', String(depthwise));
+  const list: [string, ConvCase][] = [];
+  for (const kernel of [1, 2, 3, 5, 7])
+    for (const stride of [1, 2, ...(depthwise ? [] : [3])])
+      for (const pad of PADS)
+        for (let i = 0; i < 4; i++) {
+          const c: ConvCase = {
+            batch: 1 + rng.int(3),
+            height: kernel + rng.int(12),
+            width: kernel + rng.int(20),
+            inChannels: 1 + rng.int(30),
+            outChannels: 1 + rng.int(30),
+            pad: pad === 'half' ? kernel >> 1 : pad,
+            ...{ kernel, stride, depthwise },
+          };
+          list.push([Object.values(c).join(' '), c]);
+        }
+  return list;
+}
+
+describe('convolution and its gradients equal float64 loops', () => {
+  for (const [name, c] of [...cases(false), ...cases(true)])
+    test(name, () => expectSmall(convErrors(c, new Rng(name)), 3e-6));
+});
+
+test('every channel count from 1 to 36', () => {
+  for (let channels = 1; channels <= 36; channels++) {
+    const size = { batch: 2, height: 6, width: 9, inChannels: channels, outChannels: 37 - channels };
+    const rng = new Rng('channels', channels);
+    expectSmall(convErrors({ ...size, kernel: 1, stride: 1, pad: 0, depthwise: false }, rng), 3e-6);
+    expectSmall(convErrors({ ...size, kernel: 3, stride: 1, pad: 1, depthwise: true }, rng), 3e-6);
+    expectSmall(convErrors({ ...size, kernel: 5, stride: 2, pad: 2, depthwise: true }, rng), 3e-6);
+  }
+});
+
+test('sizes beyond one block of rows', () => {
+  const rng = new Rng('large');
+  const size = { batch: 3, height: 33, width: 31, inChannels: 19, outChannels: 41 };
+  expectSmall(convErrors({ ...size, kernel: 1, stride: 1, pad: 0, depthwise: false }, rng), 1e-5);
+  expectSmall(convErrors({ ...size, kernel: 3, stride: 2, pad: 1, depthwise: false }, rng), 1e-5);
+  expectSmall(
+    convErrors({ ...size, inChannels: 50, kernel: 7, stride: 1, pad: 3, depthwise: true }, rng),
+    1e-5,
+  );
+  expectSmall(batchNormErrors([3, 33, 31, 19], 'relu', rng), 1e-4);
+});
+
+describe('batch norm and affine with each activation', () => {
+  for (const activation of ['linear', 'relu', 'hswish'] as const)
+    for (const channels of [1, 2, 3, 4, 7, 8, 13, 16, 30])
+      test(`${activation} ${channels}`, () => {
+        const rng = new Rng('norm', activation, channels);
+        expectSmall(batchNormErrors([3, 5, 7, channels], activation, rng), 4e-5);
+        expectSmall(affineErrors([3, 5, 7, channels], activation, rng), 4e-5);
+      });
+});
+
+test('batch norm keeps its precision far from zero', () => {
+  tf.tidy(() => {
+    const rng = new Rng('far');
+    const values = Float32Array.from({ length: 4096 }, () => 1000 + rng.normal());
+    const exact = values.reduce((sum, v) => sum + v, 0) / values.length;
+    const spread = values.reduce((sum, v) => sum + (v - exact) ** 2, 0) / values.length;
+    const x = tf.tensor4d(values, [4, 32, 32, 1]);
+    const { variance } = batchNorm(x, tf.ones([1]), tf.zeros([1]), { epsilon: 1e-5, activation: 'linear' });
+    expect(Math.abs((variance.dataSync()[0] as number) / spread - 1)).toBeLessThan(1e-5);
+  });
+});
+
+test('matrix products with every transposition', () => {
+  const rng = new Rng('matmul');
+  for (let i = 0; i < 40; i++)
+    expectSmall(matMulErrors([1 + rng.int(200), 1 + rng.int(40), 1 + rng.int(40)], rng), 3e-6);
+});
+
+test('softmax cross entropy and pooling', () => {
+  const rng = new Rng('loss');
+  for (let i = 0; i < 20; i++) {
+    expectSmall(lossErrors([1 + rng.int(9), 1 + rng.int(30)], rng), 1e-5);
+    expectSmall(poolErrors([1 + rng.int(3), 1 + rng.int(7), 1 + rng.int(7), 1 + rng.int(30)], rng), 3e-6);
+  }
+});
+
+test('kernels and gradients leave no tensor behind', () => {
+  const before = memory();
+  const rng = new Rng('leak');
+  convErrors(
+    {
+      batch: 2,
+      height: 5,
+      width: 5,
+      inChannels: 3,
+      outChannels: 4,
+      kernel: 3,
+      stride: 2,
+      pad: 1,
+      depthwise: false,
+    },
+    rng,
+  );
+  batchNormErrors([2, 3, 3, 4], 'relu', rng);
+  lossErrors([3, 4], rng);
+  expect(memory()).toEqual(before);
+});
