@@ -3,7 +3,7 @@ import { Id, Timestamp } from './ids.js';
 
 /** `admin` includes the others. */
 export const SCOPES = ['read', 'write', 'admin'] as const;
-export const Scope = Type.Union(SCOPES.map((s) => Type.Literal(s)));
+export const Scope = Type.Enum([...SCOPES]);
 export type Scope = Static<typeof Scope>;
 
 export const ApiKeyRequest = Type.Object(

@@ -2,15 +2,15 @@ import { Type, type Static } from 'typebox';
 import { Id, Timestamp } from './ids.js';
 
 export const DATASET_FORMATS = ['image-folder', 'csv', 'market1501', 'utkface', 'idx'] as const;
-export const DatasetFormat = Type.Union(DATASET_FORMATS.map((f) => Type.Literal(f)));
+export const DatasetFormat = Type.Enum([...DATASET_FORMATS]);
 export type DatasetFormat = Static<typeof DatasetFormat>;
 
 export const SPLITS = ['train', 'validation', 'test'] as const;
-export const Split = Type.Union(SPLITS.map((s) => Type.Literal(s)));
+export const Split = Type.Enum([...SPLITS]);
 export type Split = Static<typeof Split>;
 
 export const DATASET_STATUSES = ['validating', 'ready', 'invalid'] as const;
-export const DatasetStatus = Type.Union(DATASET_STATUSES.map((s) => Type.Literal(s)));
+export const DatasetStatus = Type.Enum([...DATASET_STATUSES]);
 export type DatasetStatus = Static<typeof DatasetStatus>;
 
 export const DatasetCounts = Type.Object({

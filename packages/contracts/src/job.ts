@@ -13,7 +13,7 @@ export const JOB_STATUSES = [
   'succeeded',
   'failed',
 ] as const;
-export const JobStatus = Type.Union(JOB_STATUSES.map((s) => Type.Literal(s)));
+export const JobStatus = Type.Enum([...JOB_STATUSES]);
 export type JobStatus = Static<typeof JobStatus>;
 
 export const isTerminal = (s: JobStatus): boolean => s === 'cancelled' || s === 'succeeded' || s === 'failed';
@@ -44,7 +44,7 @@ export function transition(action: JobAction, from: JobStatus): JobStatus | 'sam
 
 export const STAGES = ['prepare', 'transfer', 'search', 'finetune', 'evaluate', 'export'] as const;
 export const PRETRAIN_STAGES = ['prepare', 'pretrain', 'evaluate', 'export'] as const;
-export const Stage = Type.Union([...STAGES, 'pretrain' as const].map((s) => Type.Literal(s)));
+export const Stage = Type.Enum([...STAGES, 'pretrain']);
 export type Stage = Static<typeof Stage>;
 
 export const TASKS = [
@@ -181,7 +181,7 @@ export const Progress = Type.Object({
 export type Progress = Static<typeof Progress>;
 
 export const STOP_REASONS = ['completed', 'converged', 'budget_exhausted', 'user_stopped'] as const;
-export const StopReason = Type.Union(STOP_REASONS.map((s) => Type.Literal(s)));
+export const StopReason = Type.Enum([...STOP_REASONS]);
 export type StopReason = Static<typeof StopReason>;
 
 export const Job = Type.Object(
@@ -235,7 +235,7 @@ export const EVENT_TYPES = [
 export const JobEvent = Type.Object(
   {
     seq: Type.Integer({ minimum: 1 }),
-    type: Type.Union(EVENT_TYPES.map((t) => Type.Literal(t))),
+    type: Type.Enum([...EVENT_TYPES]),
     created_at: Timestamp,
     data: Type.Record(Type.String(), Type.Unknown()),
   },

@@ -1,0 +1,406 @@
+import type { AdaptRequest, ClassificationMetrics, Genotype, SearchSpace, StopReason } from '@ntaa/contracts';
+import { JobError } from '@ntaa/contracts';
+import {
+  cost,
+  Distribution,
+  frozenSpace,
+  largest,
+  nearestAchievable,
+  restrictResolutions,
+  smallest,
+  violation,
+} from '@ntaa/nas';
+import { Rng } from '@ntaa/random';
+import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
+import { taskFor } from '@ntaa/tasks';
+import { decodeCheckpoint, type Phase, type State } from './checkpoint.js';
+import { calibrationSubset } from './evaluate.js';
+import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
+import { initialiseHead } from './head.js';
+import { finetuneStepsLeft, makePlan, type Plan } from './plan.js';
+import type { Ports } from './ports.js';
+import { Run } from './run.js';
+import { freshState } from './state.js';
+import { frontOf, search, select } from './search.js';
+import { measureSpeeds, type Measured } from './speed.js';
+import type { TargetData } from './target-data.js';
+import { transfer } from './transfer.js';
+
+export interface AdaptInput {
+  request: AdaptRequest;
+  /** When the job's first attempt began, ms since the epoch: the clock of `budget.max_seconds`. */
+  startedAt: number;
+  data: TargetData;
+  /** The source supernet: its search space and its weights. */
+  space: SearchSpace;
+  source: NamedTensors;
+  ports: Ports;
+}
+
+export interface Outcome {
+  metrics: ClassificationMetrics;
+  genotype: Genotype;
+  macs: number;
+  params: number;
+}
+
+export interface AdaptOutcome extends Outcome {
+  /** The finished network over its frozen space, and the statistics of its batch norms. The caller disposes both. */
+  net: Supernet;
+  bn: BnStatistics;
+  /** Outputs of `net` for the test images, in the order of the split. */
+  predictions: Float32Array;
+  baseline: (Outcome & { seconds: number }) | null;
+  largest: Outcome | null;
+  search: { evaluated: number; pareto_size: number; rank_correlation: number | null };
+  stopReason: StopReason;
+  seconds: Record<string, number>;
+}
+
+/**
+ * Adapts architecture and weights of a supernet to a target, resuming from the last checkpoint if there is one.
+ * @throws JobError `constraint-infeasible`, `training-diverged`; Interrupted when cancelled or paused.
+ */
+export async function adapt(input: AdaptInput): Promise<AdaptOutcome> {
+  const saved = await input.ports.checkpoint.load();
+  const run = saved ? resume(input, saved) : begin(input);
+  const job = new Adaptation(input, run);
+  if (!saved) run.enter('transfer', 'adapting the supernet to the target');
+  await job.train();
+  return job.finish();
+}
+
+/** Supernets are adapted at resolutions that images have pixels for; a space of one architecture stays as it is. */
+export function spaceFor(space: SearchSpace, data: TargetData): SearchSpace {
+  return restrictResolutions(
+    space,
+    space.resolutions.filter((resolution) => data.packs.has(resolution)),
+  );
+}
+
+function begin(input: AdaptInput): Run {
+  const { request, ports, data } = input;
+  const task = taskFor(request.task);
+  const outputs = task.outputs(data.labels);
+  const constraints = request.constraints ?? {};
+  const all = spaceFor(input.space, data);
+  if (violation(cost(all, smallest(all), outputs), constraints) > 0) {
+    const nearest = nearestAchievable(all, outputs, constraints);
+    throw new JobError(
+      'constraint-infeasible',
+      `no architecture meets the constraints; nearest: ${JSON.stringify(nearest)}`,
+    );
+  }
+  const seed = request.seed ?? 0;
+  const run = new Run({
+    ports,
+    data,
+    task,
+    seed,
+    constraints,
+    state: freshState(),
+    weights: new Map(),
+  });
+  // From the finest resolutions to the coarsest: the first that leaves time for enough passes over the data.
+  let space = all;
+  let net = source(input, space, outputs);
+  let measured = measure(run, net, input);
+  while (measured && !enoughEpochs(run, input, measured) && space.resolutions.length > 1) {
+    net.dispose();
+    space = restrictResolutions(space, space.resolutions.slice(0, -1));
+    net = source(input, space, outputs);
+    measured = measure(run, net, input);
+  }
+  run.state.resolutions = space.resolutions;
+  run.state.plan = planFor(run, input, measured);
+  run.state.speed = measured?.perMac ?? null;
+  const { train } = data.splits;
+  initialiseHead(net, largest(space), data, train, calibrationSubset(train, seed));
+  run.weights.set('supernet', net.tensors());
+  net.dispose();
+  run.state.distribution = Distribution.uniform(space).toJSON();
+  run.state.phaseStarted = ports.now();
+  run.state.seconds['prepare'] = (ports.now() - input.startedAt) / 1000;
+  return run;
+}
+
+const source = (input: AdaptInput, space: SearchSpace, outputs: number): Supernet =>
+  Supernet.load(space, input.source, outputs, new Rng(input.request.seed ?? 0, 'head'));
+
+/** A job without a clock must not depend on the machine's speed, so nothing is measured for it. */
+function measure(run: Run, net: Supernet, input: AdaptInput): Measured | null {
+  const { max_seconds, max_candidates } = input.request.budget ?? {};
+  if (max_seconds == null || max_candidates != null) return null;
+  return measureSpeeds(run, net, fixedArchitecture(net.space, net.outputs, run.constraints));
+}
+
+function planFor(run: Run, input: AdaptInput, measured: Measured | null): Plan {
+  return makePlan({
+    budget: input.request.budget ?? {},
+    train: run.data.splits.train.length,
+    trainAndValidation: finetuningImages(run).length,
+    baseline: input.request.baseline ?? true,
+    now: run.ports.now(),
+    startedAt: input.startedAt,
+    speeds: measured,
+  });
+}
+
+const ENOUGH_EPOCHS = 8;
+function enoughEpochs(run: Run, input: AdaptInput, measured: Measured): boolean {
+  const plan = planFor(run, input, measured);
+  return plan.transferSteps * plan.batchSize.transfer >= ENOUGH_EPOCHS * run.data.splits.train.length;
+}
+
+function resume(input: AdaptInput, bytes: Uint8Array): Run {
+  const { state, weights } = decodeCheckpoint(bytes);
+  if (state.cut === 'user' && input.ports.wanted() === 'run') state.cut = 'no';
+  const run = new Run({
+    ports: input.ports,
+    data: input.data,
+    task: taskFor(input.request.task),
+    seed: input.request.seed ?? 0,
+    constraints: input.request.constraints ?? {},
+    state,
+    weights,
+  });
+  run.best = state.archive.length > 0 ? Math.max(...state.archive.map((r) => r.top1)) : undefined;
+  return run;
+}
+
+/** The phases of an adaptation in order; each leaves its result in the run's weights and state, so any can be resumed into. */
+class Adaptation {
+  readonly #input: AdaptInput;
+  readonly #run: Run;
+  readonly #space: SearchSpace;
+  readonly #outputs: number;
+  readonly #axis: 'macs' | 'params';
+
+  constructor(input: AdaptInput, run: Run) {
+    this.#input = input;
+    this.#run = run;
+    this.#space = restrictResolutions(input.space, run.state.resolutions);
+    this.#outputs = run.task.outputs(run.data.labels);
+    this.#axis = input.request.objective === 'params' ? 'params' : 'macs';
+    this.#expect();
+  }
+
+  /** Work of the whole job by its plan, MACs of training passes; evaluations are small beside it. */
+  #work(): Record<Exclude<Phase, 'evaluate'>, number> {
+    const { state } = this.#run;
+    const { plan } = state;
+    const space = this.#space;
+    const typical = 3 * (1.6 * this.#macs(largest(space)) + 1.6 * this.#macs(smallest(space)));
+    const fixed = this.#macs(fixedArchitecture(space, this.#outputs, this.#run.constraints));
+    const chosen = state.selected ? this.#macs(state.selected) : fixed;
+    const finetuneSteps = state.selected ? state.finetuneSteps : plan.finetuneSteps;
+    const images = plan.transferSteps * plan.batchSize.transfer;
+    const evaluated = plan.rounds * plan.perRound;
+    const judged = this.#macs(largest(space)) * 0.5 * (500 + this.#run.data.splits.validation.length);
+    return {
+      transfer: images * typical + evaluated * judged,
+      search: plan.searchCandidates * judged,
+      finetune: 3 * finetuneSteps * plan.batchSize.finetune * chosen,
+      baseline: this.#withBaseline ? 3 * (finetuneSteps * plan.batchSize.finetune + images) * fixed : 0,
+    };
+  }
+
+  #macs(genotype: Genotype): number {
+    return cost(this.#space, genotype, this.#outputs).macs;
+  }
+
+  get #withBaseline(): boolean {
+    return this.#input.request.baseline ?? true;
+  }
+
+  /** Tells the run where it stands: everything of the phases before, and this phase's share of steps. */
+  #expect(): void {
+    const { state } = this.#run;
+    const work = this.#work();
+    const order = ['transfer', 'search', 'finetune', 'baseline'] as const;
+    const at = order.indexOf(state.phase as (typeof order)[number]);
+    const done = order.slice(0, at < 0 ? order.length : at).reduce((sum, phase) => sum + work[phase], 0);
+    const steps = {
+      transfer: state.plan.transferSteps,
+      finetune: state.finetuneSteps,
+      baseline: state.baselineSteps,
+    };
+    const inside =
+      state.phase in steps ? state.step / Math.max(1, steps[state.phase as keyof typeof steps]) : 0;
+    const current = at < 0 ? 0 : inside * work[order[at]!];
+    this.#run.expectWork(
+      order.reduce((sum, phase) => sum + work[phase], 0),
+      done + current,
+    );
+  }
+
+  async train(): Promise<void> {
+    const { state } = this.#run;
+    const phases: Record<Exclude<Phase, 'evaluate'>, () => Promise<void>> = {
+      transfer: () => this.#transfer(),
+      search: () => this.#search(),
+      finetune: () => this.#finetune(),
+      baseline: () => this.#baseline(),
+    };
+    while (state.phase !== 'evaluate') {
+      const phase = state.phase;
+      const began = this.#run.ports.now();
+      await phases[phase]();
+      state.seconds[phase] = (state.seconds[phase] ?? 0) + (this.#run.ports.now() - began) / 1000;
+      state.step = 0;
+      state.phaseStarted = this.#run.ports.now();
+      this.#expect();
+      await this.#run.save();
+    }
+  }
+
+  #load(role: 'supernet' | 'net' | 'baseline', space: SearchSpace): Supernet {
+    return Supernet.load(space, this.#run.weights.get(role)!, this.#outputs, new Rng(this.#run.seed, 'head'));
+  }
+
+  #supernet = (): Supernet => this.#load('supernet', this.#space);
+
+  async #transfer(): Promise<void> {
+    const net = this.#supernet();
+    try {
+      await transfer(this.#run, net);
+    } finally {
+      net.dispose();
+    }
+    this.#run.state.phase = 'search';
+    this.#run.enter('search', 'searching architectures');
+  }
+
+  async #search(): Promise<void> {
+    const run = this.#run;
+    const net = this.#supernet();
+    try {
+      if (run.state.cut !== 'user') await search(run, net, this.#axis);
+      const fallback = fixedArchitecture(this.#space, this.#outputs, run.constraints);
+      run.state.selected = select(run, net, this.#axis, fallback);
+      const chosen = extract(net, run.state.selected);
+      run.weights.set('net', chosen.tensors());
+      chosen.dispose();
+    } finally {
+      net.dispose();
+    }
+    this.#planFinetuning();
+    run.state.phase = 'finetune';
+    run.enter('finetune', 'finetuning the chosen architecture');
+  }
+
+  #planFinetuning(): void {
+    const { state, ports } = this.#run;
+    const { plan } = state;
+    state.finetuneSteps = plan.finetuneSteps;
+    if (plan.deadline === null || state.speed === null) return;
+    const perImage = (genotype: Genotype): number =>
+      state.speed! * 3 * cost(this.#space, genotype, this.#outputs).macs;
+    state.finetuneSteps = finetuneStepsLeft({
+      plan,
+      images: finetuningImages(this.#run).length,
+      secondsLeft: (plan.deadline - ports.now()) / 1000,
+      chosen: perImage(state.selected!),
+      baseline: this.#withBaseline
+        ? perImage(fixedArchitecture(this.#space, this.#outputs, this.#run.constraints))
+        : 0,
+      passes: state.passes,
+    });
+  }
+
+  async #finetune(): Promise<void> {
+    const run = this.#run;
+    const { state } = run;
+    const net = this.#load('net', this.#frozen(state.selected!));
+    const deadline = state.plan.deadline;
+    const share = this.#withBaseline ? 0.7 : 1;
+    const done = await finetune(run, net, {
+      role: 'net',
+      stage: 'finetune',
+      steps: state.finetuneSteps,
+      deadline: deadline === null ? null : state.phaseStarted + share * (deadline - state.phaseStarted),
+      message: 'finetuning the chosen architecture',
+    });
+    run.weights.set('net', done.tensors());
+    done.dispose();
+    state.passes += state.step * state.plan.batchSize.finetune;
+    state.phase = this.#withBaseline && state.cut !== 'user' ? 'baseline' : 'evaluate';
+    if (state.phase !== 'baseline') return;
+    state.baselineSteps = Math.max(1, Math.round(state.passes / state.plan.batchSize.finetune));
+    const start = baselineNet(run, this.#space, this.#input.source, this.#outputs, run.seed);
+    run.weights.set('baseline', start.tensors());
+    start.dispose();
+  }
+
+  async #baseline(): Promise<void> {
+    const run = this.#run;
+    const { state } = run;
+    const genotype = fixedArchitecture(this.#space, this.#outputs, run.constraints);
+    const done = await finetune(run, this.#load('baseline', this.#frozen(genotype)), {
+      role: 'baseline',
+      stage: 'finetune',
+      steps: state.baselineSteps,
+      deadline: state.plan.deadline,
+      message: 'training the weights-only baseline',
+    });
+    run.weights.set('baseline', done.tensors());
+    done.dispose();
+    state.phase = 'evaluate';
+  }
+
+  #frozen(genotype: Genotype): SearchSpace {
+    return frozenSpace(this.#space, genotype);
+  }
+
+  finish(): AdaptOutcome {
+    const run = this.#run;
+    const { state } = run;
+    run.enter('evaluate', 'measuring on the test split');
+    const began = run.ports.now();
+    const net = this.#load('net', this.#frozen(state.selected!));
+    const final = test(run, net, state.selected!);
+    const baseline = run.weights.has('baseline') && state.baselineSteps > 0 ? this.#testBaseline() : null;
+    const supernet = this.#supernet();
+    const top = largest(this.#space);
+    const whole = test(run, supernet, top);
+    whole.bn.dispose();
+    const outcome: AdaptOutcome = {
+      ...this.#outcome(state.selected!, final.metrics),
+      net,
+      bn: final.bn,
+      predictions: final.predictions,
+      baseline,
+      largest: this.#outcome(top, whole.metrics),
+      search: {
+        evaluated: state.archive.length,
+        pareto_size: frontOf(state.archive, this.#axis).length,
+        rank_correlation: state.tau,
+      },
+      stopReason: this.#stopReason(),
+      seconds: { ...state.seconds, evaluate: (run.ports.now() - began) / 1000 },
+    };
+    supernet.dispose();
+    return outcome;
+  }
+
+  #testBaseline(): Outcome & { seconds: number } {
+    const genotype = fixedArchitecture(this.#space, this.#outputs, this.#run.constraints);
+    const net = this.#load('baseline', this.#frozen(genotype));
+    const { metrics, bn } = test(this.#run, net, genotype);
+    bn.dispose();
+    net.dispose();
+    return { ...this.#outcome(genotype, metrics), seconds: this.#run.state.seconds['baseline'] ?? 0 };
+  }
+
+  #outcome(genotype: Genotype, metrics: ClassificationMetrics): Outcome {
+    const { macs, params } = cost(this.#space, genotype, this.#outputs);
+    return { genotype, metrics, macs, params };
+  }
+
+  #stopReason(): StopReason {
+    const { cut, plan, archive } = this.#run.state;
+    if (cut === 'user') return 'user_stopped';
+    const spent = archive.length >= (this.#input.request.budget?.max_candidates ?? Infinity);
+    return cut === 'clock' || plan.bounded || spent ? 'budget_exhausted' : 'completed';
+  }
+}

@@ -1,0 +1,68 @@
+import type { Genotype } from '@ntaa/contracts';
+import { readSafetensors, writeSafetensors, type NamedTensors } from '@ntaa/supernet';
+import type { Plan } from './plan.js';
+
+/** An architecture as it was judged. `version`: how many training rounds the shared weights had seen. */
+export interface EvaluationRecord {
+  key: string;
+  genotype: Genotype;
+  score: number;
+  loss: number;
+  /** Standard error of the loss over the validation images. */
+  error: number;
+  top1: number;
+  macs: number;
+  params: number;
+  latency_ms: number | null;
+  version: number;
+}
+
+export type Phase = 'transfer' | 'search' | 'finetune' | 'baseline' | 'evaluate';
+
+/** Everything a job must remember to go on exactly where it was, but the weights. */
+export interface State {
+  phase: Phase;
+  plan: Plan;
+  /** Resolutions of the space that are searched. */
+  resolutions: number[];
+  /** Measured training seconds for one multiply-accumulate; null for jobs without a clock. */
+  speed: number | null;
+  step: number;
+  /** When the current phase began, ms since the epoch. */
+  phaseStarted: number;
+  version: number;
+  archive: EvaluationRecord[];
+  distribution: unknown;
+  tau: number | null;
+  selected: Genotype | null;
+  /** Image passes made by transfer and finetuning: what the baseline gets too. */
+  passes: number;
+  finetuneSteps: number;
+  baselineSteps: number;
+  seconds: Record<string, number>;
+  /** The clock, or the user, ended a phase before its plan did. */
+  cut: 'no' | 'clock' | 'user';
+}
+
+/** Weights by role: `supernet`, `net` (chosen), `baseline`, each with `.ema` and `.momentum` while it trains. */
+export type Weights = Map<string, NamedTensors>;
+
+/** One file: tensors named `role/tensor`, the state as JSON in the header. */
+export function encodeCheckpoint(state: State, weights: Weights): Uint8Array {
+  const all: NamedTensors = new Map();
+  for (const [role, tensors] of weights)
+    for (const [name, tensor] of tensors) all.set(`${role}/${name}`, tensor);
+  return writeSafetensors(all, { state: JSON.stringify(state) });
+}
+
+export function decodeCheckpoint(bytes: Uint8Array): { state: State; weights: Weights } {
+  const { tensors, metadata } = readSafetensors(bytes);
+  const weights: Weights = new Map();
+  for (const [path, tensor] of tensors) {
+    const slash = path.indexOf('/');
+    const role = path.slice(0, slash);
+    if (!weights.has(role)) weights.set(role, new Map());
+    weights.get(role)!.set(path.slice(slash + 1), tensor);
+  }
+  return { state: JSON.parse(metadata['state']!) as State, weights };
+}

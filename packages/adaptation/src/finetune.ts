@@ -1,0 +1,127 @@
+import type { ClassificationMetrics, Genotype, SearchSpace, Stage } from '@ntaa/contracts';
+import { cost, handDesigned, largest, smallest, violation } from '@ntaa/nas';
+import { Rng } from '@ntaa/random';
+import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
+import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
+import { initialiseHead } from './head.js';
+import type { Run } from './run.js';
+import { labelsOf, TrainingBatches } from './target-data.js';
+import { Trainer } from './trainer.js';
+import { trainingCost } from './transfer.js';
+
+/** Images the final networks' batch norms are calibrated on, of training and validation together. */
+const FINAL_CALIBRATION = 2000;
+export const FINETUNE_RATE = 0.05;
+
+/** Once the search is over nothing is selected on validation images any more, and they join the training set. */
+export const finetuningImages = (run: Run): number[] =>
+  [...run.data.splits.train, ...run.data.splits.validation].sort((a, b) => a - b);
+
+/**
+ * Finetunes one extracted architecture with all its weights on training and validation images, and returns the
+ * network with averaged weights. `net` is trained in place and disposed.
+ */
+export async function finetune(
+  run: Run,
+  net: Supernet,
+  options: {
+    role: 'net' | 'baseline';
+    steps: number;
+    deadline: number | null;
+    message: string;
+    stage: Stage;
+  },
+): Promise<Supernet> {
+  const { state, seed } = run;
+  const genotype = largest(net.space);
+  const trainer = new Trainer(run, {
+    ...options,
+    net,
+    started: state.phaseStarted,
+    batches: new TrainingBatches(run.data, finetuningImages(run), state.plan.batchSize.finetune, [
+      seed,
+      'finetune',
+    ]),
+    peak: FINETUNE_RATE,
+    weightDecay: 5e-4,
+    headRate: 1,
+    sample: () => [genotype],
+    cost: (genotypes) => trainingCost(net, genotypes),
+    ema: true,
+  });
+  try {
+    await trainer.until(1);
+    return trainer.averaged();
+  } finally {
+    trainer.dispose();
+    net.dispose();
+  }
+}
+
+/** Accuracy on the test split of a network as it will be delivered. Read once per network, at the very end. */
+export function test(
+  run: Run,
+  net: Supernet,
+  genotype: Genotype,
+): { metrics: ClassificationMetrics; bn: BnStatistics; predictions: Float32Array } {
+  const { data, task, seed } = run;
+  const bn = recalibrate(
+    net,
+    genotype,
+    data,
+    calibrationSubset(finetuningImages(run), seed, FINAL_CALIBRATION),
+  );
+  const predictions = predictAll(net, genotype, bn, data, data.splits.test);
+  return {
+    metrics: task.metrics(predictions, labelsOf(data, data.splits.test), net.outputs),
+    bn,
+    predictions,
+  };
+}
+
+/** The network weights-only adaptation starts from: a fixed architecture with the source supernet's weights and a fitted head. */
+export function baselineNet(
+  run: Run,
+  space: SearchSpace,
+  source: NamedTensors,
+  outputs: number,
+  seed: number,
+): Supernet {
+  const supernet = Supernet.load(space, source, outputs, new Rng(seed, 'head'));
+  const genotype = fixedArchitecture(space, outputs, run.constraints);
+  const images = finetuningImages(run);
+  initialiseHead(supernet, genotype, run.data, images, calibrationSubset(images, seed));
+  const net = extract(supernet, genotype);
+  supernet.dispose();
+  return net;
+}
+
+/**
+ * What somebody who does not search would take: the middle architecture, or, where the constraints forbid it, the
+ * largest architecture with the same block everywhere that they allow.
+ */
+export function fixedArchitecture(
+  space: SearchSpace,
+  outputs: number,
+  constraints: Run['constraints'],
+): Genotype {
+  const allowed = (genotype: Genotype): boolean =>
+    violation(cost(space, genotype, outputs), constraints) === 0;
+  const hand = handDesigned(space);
+  if (allowed(hand)) return hand;
+  const uniform = space.resolutions.flatMap((resolution) =>
+    Array.from({ length: Math.max(...space.stages.map((s) => s.blocks.length)) }, (_, depth) =>
+      space.stages[0]!.blocks[0]!.expands.map((expand) => ({
+        space: space.name,
+        resolution,
+        stages: space.stages.map((stage) =>
+          stage.blocks
+            .slice(0, Math.max(stage.minDepth, Math.min(depth + 1, stage.blocks.length)))
+            .map((block) => ({ kernel: block.kernels[0]!, expand })),
+        ),
+      })),
+    ).flat(),
+  );
+  const macs = (genotype: Genotype): number => cost(space, genotype, outputs).macs;
+  return uniform.filter(allowed).reduce((a, b) => (macs(b) > macs(a) ? b : a), smallest(space));
+}

@@ -1,0 +1,179 @@
+import type { Budget } from '@ntaa/contracts';
+
+/**
+ * How long each part of a job trains. Training is planned in steps, so that a job bounded by candidates is a function
+ * of its seed. A job bounded by the clock sizes those steps from measured speed and has a deadline for every part;
+ * schedules anneal by whichever runs out first.
+ */
+export interface Plan {
+  batchSize: { transfer: number; finetune: number };
+  transferSteps: number;
+  finetuneSteps: number;
+  /** Rounds of evaluating candidates and moving the sampling distribution, after the uniform warm-up. */
+  rounds: number;
+  perRound: number;
+  searchCandidates: number;
+  /** Milliseconds since the epoch; null when no clock bounds the job. */
+  transferDeadline: number | null;
+  deadline: number | null;
+  /** The clock, not the schedule's own ceiling, decided how long training lasts. */
+  bounded: boolean;
+}
+
+/** Seconds measured or derived for one image. `train` figures are forward and backward. */
+export interface Speeds {
+  sandwich: number;
+  fixed: number;
+  /** One candidate's recalibration and validation, whole. */
+  evaluation: number;
+}
+
+export const DEFAULT_CANDIDATES = 48;
+/** Epochs of the joint transfer and of finetuning by default, and their ceilings when there is time for more. */
+const EPOCHS = { transfer: 12, finetune: 40, maxTransfer: 40, maxFinetune: 160 } as const;
+/** Image passes after which another epoch of a large set is no longer the default. */
+const DEFAULT_PASSES = 200_000;
+/** Finetuning epochs for each epoch of joint transfer. */
+const FINETUNE_RATIO = EPOCHS.finetune / EPOCHS.transfer;
+const ROUNDS = 3;
+/** Kept for recalibration, test, export and upload: seconds, and share of the whole. */
+export const RESERVE = { seconds: 4, share: 0.03 } as const;
+/** Planned times are estimates; fill this much of the clock. */
+const FILL = 0.93;
+
+export interface PlanInput {
+  budget: Budget;
+  train: number;
+  trainAndValidation: number;
+  baseline: boolean;
+  now: number;
+  startedAt: number;
+  /** Null for jobs without a clock, whose plan must not depend on the machine. */
+  speeds: Speeds | null;
+}
+
+export function makePlan(input: PlanInput): Plan {
+  const { budget, train, trainAndValidation } = input;
+  const batchSize = { transfer: batchFor(train), finetune: batchFor(trainAndValidation) };
+  const candidates = budget.max_candidates ?? DEFAULT_CANDIDATES;
+  const epochs = defaultEpochs(budget, train);
+  const seconds = budget.max_seconds ?? null;
+  const deadline =
+    seconds === null ? null : input.startedAt + 1000 * seconds * (1 - RESERVE.share) - 1000 * RESERVE.seconds;
+
+  if (deadline === null || input.speeds === null || budget.max_candidates != null) {
+    return {
+      batchSize,
+      ...evaluations(candidates),
+      transferSteps: stepsFor(epochs.transfer, train, batchSize.transfer, 40),
+      finetuneSteps: stepsFor(epochs.finetune, trainAndValidation, batchSize.finetune, 80),
+      transferDeadline: deadline === null ? null : input.now + 0.45 * Math.max(0, deadline - input.now),
+      deadline,
+      bounded: false,
+    };
+  }
+
+  const room = (FILL * Math.max(0, deadline - input.now)) / 1000;
+  const affordable = Math.floor((0.18 * room) / input.speeds.evaluation);
+  const evaluated = Math.max(6, Math.min(candidates, affordable));
+  const training = Math.max(0, room - evaluated * input.speeds.evaluation);
+  const single = input.speeds.fixed * trainAndValidation;
+  const perTransferEpoch =
+    input.speeds.sandwich * train + single * (FINETUNE_RATIO + (input.baseline ? 1 + FINETUNE_RATIO : 0));
+  const transfer = Math.min(EPOCHS.maxTransfer, training / perTransferEpoch);
+  return {
+    batchSize,
+    ...evaluations(evaluated),
+    transferSteps: stepsFor(transfer, train, batchSize.transfer, 10),
+    finetuneSteps: stepsFor(transfer * FINETUNE_RATIO, trainAndValidation, batchSize.finetune, 10),
+    transferDeadline:
+      input.now +
+      1000 * (1.15 * transfer * input.speeds.sandwich * train + evaluated * input.speeds.evaluation),
+    deadline,
+    bounded: transfer < EPOCHS.maxTransfer,
+  };
+}
+
+/**
+ * Finetuning steps of a clock-bound job, once the architecture and so its cost is known: what is left of the clock,
+ * less the baseline, which repeats all of the job's image passes on its own architecture.
+ */
+export function finetuneStepsLeft(input: {
+  plan: Plan;
+  images: number;
+  secondsLeft: number;
+  /** Seconds an image: the chosen net, and the baseline's (0 without one). */
+  chosen: number;
+  baseline: number;
+  /** Image passes of the transfer, which the baseline will make too. */
+  passes: number;
+}): number {
+  const { plan, images } = input;
+  const room = FILL * input.secondsLeft - input.passes * input.baseline;
+  const epochs = Math.min(EPOCHS.maxFinetune, room / (images * (input.chosen + input.baseline)));
+  return stepsFor(Math.max(0, epochs), images, plan.batchSize.finetune, 10);
+}
+
+const PRETRAIN_EPOCHS = 20;
+
+/** Plan of a pretraining: epochs over the source, cut by the clock where there is one. */
+export function makePretrainPlan(
+  input: { startedAt: number; budget: { max_seconds?: number | null; max_epochs?: number | null } },
+  images: number,
+): Plan {
+  const { max_seconds, max_epochs } = input.budget;
+  const transfer = batchFor(images);
+  const deadline =
+    max_seconds == null
+      ? null
+      : input.startedAt + 1000 * (max_seconds * (1 - RESERVE.share) - RESERVE.seconds);
+  return {
+    batchSize: { transfer, finetune: transfer },
+    rounds: 0,
+    perRound: 0,
+    searchCandidates: 0,
+    transferSteps: stepsFor(max_epochs ?? PRETRAIN_EPOCHS, images, transfer, 1),
+    finetuneSteps: 0,
+    transferDeadline: deadline,
+    deadline,
+    bounded: false,
+  };
+}
+
+/** Small sets need many steps an epoch more than they need large batches. */
+const batchFor = (images: number): number => (images < 2000 ? 32 : 64);
+
+function defaultEpochs(budget: Budget, train: number): { transfer: number; finetune: number } {
+  const wanted = Math.min(EPOCHS.transfer, Math.max(1, Math.round((budget.max_candidates ?? Infinity) / 4)));
+  const transfer = Math.max(1, Math.min(wanted, Math.round(DEFAULT_PASSES / train)));
+  return { transfer, finetune: Math.round(transfer * FINETUNE_RATIO) };
+}
+
+function stepsFor(epochs: number, images: number, batch: number, least: number): number {
+  return Math.max(least, Math.round((epochs * images) / Math.min(batch, images)));
+}
+
+/** Half of the evaluations steer the sampling during transfer, half are the search's own. */
+function evaluations(total: number): { rounds: number; perRound: number; searchCandidates: number } {
+  const rounds = Math.min(ROUNDS, total);
+  const perRound = Math.max(1, Math.floor(total / 2 / rounds));
+  return { rounds, perRound, searchCandidates: Math.max(0, total - rounds * perRound) };
+}
+
+/** Where a part of the training stands: steps done of steps planned, or time gone of time given, whichever is further. */
+export class Pace {
+  readonly #steps: number;
+  readonly #start: number;
+  readonly #deadline: number | null;
+  constructor(steps: number, start: number, deadline: number | null) {
+    this.#steps = steps;
+    this.#start = start;
+    this.#deadline = deadline;
+  }
+  fraction(step: number, now: number): number {
+    const bySteps = step / this.#steps;
+    if (this.#deadline === null) return Math.min(1, bySteps);
+    const given = this.#deadline - this.#start;
+    return Math.min(1, Math.max(bySteps, given > 0 ? (now - this.#start) / given : 1));
+  }
+}

@@ -1,0 +1,78 @@
+import { join } from 'node:path';
+import type { SearchSpace } from '@ntaa/contracts';
+import {
+  channelStatistics,
+  packImages,
+  PackedImages,
+  splitDataset,
+  type AugmentPolicy,
+  type DatasetIndex,
+} from '@ntaa/data';
+import type { TargetData } from './target-data.js';
+
+/**
+ * Views under which an image keeps its label whatever it shows. No mirror: letters, digits and arrows change meaning.
+ */
+export const AUGMENTATION: AugmentPolicy = {
+  flip: false,
+  rotate: 10,
+  scale: 0.15,
+  translate: 0.08,
+  color: 0.2,
+  erase: 0.1,
+  fill: 'edge',
+};
+
+/** White under transparent pixels, as drawings are usually seen; letterboxed, so that shapes keep their proportions. */
+const GEOMETRY = { fit: 'contain', kernel: 'lanczos3', background: { r: 255, g: 255, b: 255 } } as const;
+
+/** Images are never enlarged beyond this for their own sake: every space has some resolution up to it. */
+const BASE_RESOLUTION = 32;
+
+export interface PrepareInput {
+  /** Path of images.bin. */
+  images: string;
+  index: DatasetIndex;
+  seed: number;
+  space: SearchSpace;
+  /** Folder for the packs, whose owner removes it. */
+  scratch: string;
+  onProgress?: (fraction: number, message: string) => void;
+}
+
+/** Splits a dataset and decodes it once at every resolution the search may use. Close the result's packs when done. */
+export async function prepareTarget(input: PrepareInput): Promise<TargetData & { close(): void }> {
+  const { index, space } = input;
+  const splits = splitDataset(index.samples, input.seed, { validation: 0.2, test: 0.2 });
+  const packs = new Map<number, PackedImages>();
+  const wanted = usefulResolutions(space, index);
+  for (const [done, resolution] of wanted.entries()) {
+    const out = join(input.scratch, `packed-${resolution}.bin`);
+    await packImages({
+      images: input.images,
+      samples: index.samples,
+      options: { width: resolution, height: resolution, ...GEOMETRY },
+      out,
+      onProgress: (fraction, message) => input.onProgress?.((done + fraction) / wanted.length, message),
+    });
+    packs.set(resolution, new PackedImages(out, index.samples.length, resolution, resolution));
+  }
+  const { mean, std } = channelStatistics(packs.get(wanted.at(-1)!)!, splits.train);
+  return {
+    labels: index.labels,
+    labelOf: Int32Array.from(index.samples, (sample) => sample.label),
+    splits,
+    packs,
+    preprocessing: { channels: 'RGB', ...GEOMETRY, scale: 1 / 255, mean, std },
+    policy: AUGMENTATION,
+    close: () => packs.forEach((packed) => packed.close()),
+  };
+}
+
+/** The space's resolutions up to what the median image has pixels for (its longer side), and at least the base. */
+export function usefulResolutions(space: SearchSpace, index: DatasetIndex): number[] {
+  const sides = index.samples.map((s) => Math.max(s.width, s.height)).sort((a, b) => a - b);
+  const median = sides[sides.length >> 1] ?? BASE_RESOLUTION;
+  const useful = space.resolutions.filter((resolution) => resolution <= Math.max(BASE_RESOLUTION, median));
+  return useful.length > 0 ? useful : space.resolutions.slice(0, 1);
+}

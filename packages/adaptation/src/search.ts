@@ -1,0 +1,118 @@
+import type { Genotype } from '@ntaa/contracts';
+import { canonical, cost, fitPredictor, largest, nsga2, paretoFront, violation } from '@ntaa/nas';
+import { Rng } from '@ntaa/random';
+import type { Supernet } from '@ntaa/supernet';
+import type { EvaluationRecord } from './checkpoint.js';
+import type { Run } from './run.js';
+import { judge, reportCandidates } from './transfer.js';
+
+/** Predictors that rank worse than this are not listened to. */
+const TRUST = 0.3;
+const ROUNDS = 2;
+const GENERATIONS = 20;
+const POPULATION = 60;
+
+type Axis = 'macs' | 'params';
+
+/**
+ * Finds the architectures that are best for their cost with the adapted weights: the front known so far is judged
+ * anew, then a predictor drives constrained NSGA-II and real evaluations confirm what it proposes.
+ */
+export async function search(run: Run, net: Supernet, axis: Axis): Promise<void> {
+  const { state } = run;
+  const front = frontOf(feasible(run, state.archive), axis).slice(
+    0,
+    Math.max(4, state.plan.searchCandidates),
+  );
+  await judge(
+    run,
+    net,
+    front.filter((record) => record.version < state.version).map((r) => r.genotype),
+    'search',
+  );
+  let left = state.plan.searchCandidates;
+  for (let round = 0; round < ROUNDS && left > 0 && state.cut !== 'user'; round++) {
+    const count = Math.ceil(left / (ROUNDS - round));
+    left -= count;
+    await judge(run, net, propose(run, net, axis, round, count), 'search');
+  }
+}
+
+function propose(run: Run, net: Supernet, axis: Axis, round: number, count: number): Genotype[] {
+  const { state } = run;
+  const predictor = fitPredictor(
+    state.archive.map((r) => ({
+      genotype: r.genotype,
+      score: r.score,
+      weight: 0.5 ** (state.version - r.version),
+    })),
+    net.space,
+    net.outputs,
+    new Rng(run.seed, 'predictor', round),
+  );
+  state.tau = predictor.tau;
+  const trusted = predictor.tau !== null && predictor.tau >= TRUST;
+  const rng = new Rng(run.seed, 'search', round);
+  const known = new Set(state.archive.map((record) => record.key));
+  const fresh = (genotype: Genotype): boolean => {
+    const isNew = !known.has(canonical(genotype));
+    known.add(canonical(genotype));
+    return isNew;
+  };
+  const costOf = (genotype: Genotype): number => cost(net.space, genotype, net.outputs)[axis];
+  const options = {
+    space: net.space,
+    outputs: net.outputs,
+    constraints: run.constraints,
+    population: POPULATION,
+    generations: GENERATIONS,
+    initial: frontOf(feasible(run, state.archive), axis).map((record) => record.genotype),
+    rng,
+  };
+  if (trusted) {
+    const found = nsga2({ ...options, objective: (g) => [-predictor.predict(g), costOf(g)] });
+    const sorted = found.sort((a, b) => predictor.predict(b) - predictor.predict(a)).filter(fresh);
+    // Half from the top, where the choice will be made, half spread along the front.
+    const top = sorted.splice(0, Math.ceil(count / 2));
+    const stride = Math.max(1, sorted.length / Math.max(1, count - top.length));
+    const spread = Array.from({ length: count - top.length }, (_, i) => sorted[Math.floor(i * stride)]);
+    return [...top, ...spread.filter((g) => g !== undefined)];
+  }
+  // No trust in predictions: offspring of what was really seen to be good, judged for real.
+  const offspring = nsga2({ ...options, generations: 1, objective: (g) => [rng.uniform(), costOf(g)] });
+  return offspring.filter(fresh).slice(0, count);
+}
+
+const feasible = (run: Run, archive: readonly EvaluationRecord[]): EvaluationRecord[] =>
+  archive.filter(
+    (r) => violation({ macs: r.macs, params: r.params, size_bytes: 4 * r.params }, run.constraints) === 0,
+  );
+
+export function frontOf(archive: readonly EvaluationRecord[], axis: Axis): EvaluationRecord[] {
+  return paretoFront(archive.map((r) => [-r.score, r[axis]] as [number, number])).map((i) => archive[i]!);
+}
+
+/** How much validation loss we give for a cheaper architecture, in standard errors of the best one's loss. */
+const TOLERANCE = 0.5;
+
+/**
+ * The architecture to finetune: among the feasible ones judged with the final weights, the cheapest whose validation
+ * loss is within half a standard error of the best. Falls back to older judgements, then to the largest feasible.
+ */
+export function select(run: Run, net: Supernet, axis: Axis, fallback: Genotype): Genotype {
+  const { state } = run;
+  const allowed = feasible(run, state.archive);
+  const current = allowed.filter((record) => record.version === state.version);
+  const pool = current.length > 0 ? current : allowed;
+  if (pool.length === 0)
+    return violation(cost(net.space, largest(net.space), net.outputs), run.constraints) === 0
+      ? largest(net.space)
+      : fallback;
+  const best = pool.reduce((a, b) => (b.score > a.score ? b : a));
+  const chosen = pool
+    .filter((record) => record.score >= best.score - TOLERANCE * best.error)
+    .reduce((a, b) => (b[axis] < a[axis] || (b[axis] === a[axis] && b.score > a.score) ? b : a));
+  state.selected = chosen.genotype;
+  reportCandidates(run);
+  return chosen.genotype;
+}

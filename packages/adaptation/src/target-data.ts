@@ -1,0 +1,114 @@
+import type { Preprocessing } from '@ntaa/contracts';
+import { BatchLoader, type AugmentPolicy, type PackedImages } from '@ntaa/data';
+import { tf } from '@ntaa/engine';
+
+export interface SplitIndices {
+  readonly train: readonly number[];
+  readonly validation: readonly number[];
+  readonly test: readonly number[];
+}
+
+/** A labelled image set, decoded once at every resolution the search may use. */
+export interface TargetData {
+  readonly labels: readonly string[];
+  /** Class of each image. */
+  readonly labelOf: Int32Array;
+  readonly splits: SplitIndices;
+  /** One pack a resolution (px), images in the same order. */
+  readonly packs: ReadonlyMap<number, PackedImages>;
+  /** Everything of the preprocessing but width and height. */
+  readonly preprocessing: Omit<Preprocessing, 'width' | 'height'>;
+  readonly policy: AugmentPolicy;
+}
+
+/** Images for one evaluation forward pass: enough to keep the kernels busy, few enough to stay in cache. */
+const EVAL_BATCH = 100;
+
+/**
+ * Augmented training batches at any resolution. The same step gives the same images under the same random view at
+ * every resolution, so that all subnets of a sandwich step, teacher included, see one batch.
+ */
+export class TrainingBatches {
+  readonly #loaders = new Map<number, BatchLoader>();
+  readonly #data: TargetData;
+  readonly #indices: readonly number[];
+  readonly #path: readonly (string | number)[];
+  readonly batchSize: number;
+
+  constructor(
+    data: TargetData,
+    indices: readonly number[],
+    batchSize: number,
+    path: readonly (string | number)[],
+  ) {
+    this.#data = data;
+    this.#indices = indices;
+    this.#path = path;
+    this.batchSize = Math.min(batchSize, indices.length);
+  }
+
+  /** Caller disposes `images` [n, r, r, 3]. */
+  batch(step: number, resolution: number): { images: tf.Tensor4D; labels: Int32Array } {
+    const { images, labels } = this.#loader(resolution).batch(step);
+    return { images: tf.tensor4d(images, [labels.length, resolution, resolution, 3]), labels };
+  }
+
+  #loader(resolution: number): BatchLoader {
+    let loader = this.#loaders.get(resolution);
+    if (!loader) {
+      const { mean, std } = this.#data.preprocessing;
+      loader = new BatchLoader({
+        packed: packAt(this.#data, resolution),
+        labels: this.#data.labelOf,
+        indices: this.#indices,
+        batchSize: this.batchSize,
+        mean,
+        std,
+        seed: this.#path,
+        policy: this.#data.policy,
+      });
+      this.#loaders.set(resolution, loader);
+    }
+    return loader;
+  }
+}
+
+/** Unaugmented images of `indices`, in order, in batches [<=100, r, r, 3]. Each tensor is disposed when the next is asked for. */
+export function* evaluationBatches(
+  data: TargetData,
+  indices: readonly number[],
+  resolution: number,
+  batchSize = EVAL_BATCH,
+): Generator<tf.Tensor4D> {
+  const { mean, std, scale } = data.preprocessing;
+  const packed = packAt(data, resolution);
+  const pixels = resolution * resolution * 3;
+  const bytes = new Uint8Array(pixels);
+  for (let start = 0; start < indices.length; start += batchSize) {
+    const chunk = indices.slice(start, start + batchSize);
+    const values = new Float32Array(chunk.length * pixels);
+    chunk.forEach((index, i) => {
+      packed.read(index, bytes, 0);
+      for (let p = 0; p < pixels; p++)
+        values[i * pixels + p] = (bytes[p]! * scale - mean[p % 3]!) / std[p % 3]!;
+    });
+    const tensor = tf.tensor4d(values, [chunk.length, resolution, resolution, 3]);
+    try {
+      yield tensor;
+    } finally {
+      tensor.dispose();
+    }
+  }
+}
+
+/** Labels of `indices`, in order. */
+export function labelsOf(data: TargetData, indices: readonly number[]): Int32Array {
+  return Int32Array.from(indices, (i) => data.labelOf[i]!);
+}
+
+function packAt(data: TargetData, resolution: number): PackedImages {
+  const packed = data.packs.get(resolution);
+  if (!packed)
+    throw new Error(`no images were packed at ${resolution} px; packed: ${[...data.packs.keys()]}`);
+  return packed;
+}

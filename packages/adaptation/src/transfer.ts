@@ -1,0 +1,166 @@
+import type { Candidate, Genotype, SearchSpace } from '@ntaa/contracts';
+import {
+  canonical,
+  cost,
+  Distribution,
+  handDesigned,
+  largest,
+  paretoFront,
+  smallest,
+  violation,
+} from '@ntaa/nas';
+import { Rng } from '@ntaa/random';
+import type { Supernet } from '@ntaa/supernet';
+import { calibrationSubset, evaluateCandidate } from './evaluate.js';
+import type { EvaluationRecord } from './checkpoint.js';
+import type { Run } from './run.js';
+import { TrainingBatches } from './target-data.js';
+import { Trainer } from './trainer.js';
+
+/** Share of the transfer that samples uniformly before the first candidates are judged. */
+const WARM = 0.4;
+const RANDOM_SUBNETS = 2;
+export const TRANSFER_RATE = 0.05;
+
+/** Forward and backward of one image cost about three forwards. */
+export const trainingCost = (net: Supernet, genotypes: readonly Genotype[]): number =>
+  genotypes.reduce((sum, genotype) => sum + 3 * cost(net.space, genotype, net.outputs).macs, 0);
+
+/** Genotypes of a sandwich step: largest and smallest always, two drawn from `distribution`. */
+export function sandwich(space: SearchSpace, distribution: Distribution, rng: Rng): Genotype[] {
+  const drawn = Array.from({ length: RANDOM_SUBNETS }, () => distribution.sample(rng));
+  return [largest(space), smallest(space), ...drawn];
+}
+
+/**
+ * Joint transfer: trains the shared weights on the target while the distribution architectures are drawn from moves
+ * towards those that do well, so that weights and architecture adapt together. Resumes at `run.state.step`.
+ */
+export async function transfer(run: Run, net: Supernet): Promise<void> {
+  const { state, seed } = run;
+  const { plan } = state;
+  let distribution = Distribution.fromJSON(net.space, state.distribution);
+  const trainer = new Trainer(run, {
+    net,
+    role: 'supernet',
+    stage: 'transfer',
+    message: 'adapting the supernet',
+    steps: plan.transferSteps,
+    started: state.phaseStarted,
+    deadline: plan.transferDeadline,
+    batches: new TrainingBatches(run.data, run.data.splits.train, plan.batchSize.transfer, [
+      seed,
+      'transfer',
+    ]),
+    peak: TRANSFER_RATE,
+    weightDecay: 1e-4,
+    headRate: 2,
+    sample: (step) => sandwich(net.space, distribution, new Rng(seed, 'sandwich', step)),
+    cost: (genotypes) => trainingCost(net, genotypes),
+    ema: false,
+  });
+  try {
+    while (state.version < plan.rounds) {
+      const boundary = WARM + ((1 - WARM) * state.version) / plan.rounds;
+      if (!(await trainer.until(boundary))) break;
+      await evaluateRound(run, net, distribution);
+      distribution = distribution.movedTowards(bestGenotypes(state.archive));
+      state.distribution = distribution.toJSON();
+      state.version += 1;
+      await trainer.save();
+    }
+    if (state.cut !== 'user') await trainer.until(1);
+    state.version += 1;
+    state.passes += state.step * plan.batchSize.transfer;
+    run.weights.set('supernet', net.tensors());
+  } finally {
+    trainer.dispose();
+  }
+}
+
+/** Judges the round's new architectures: in the first the anchors everybody wants to know, then draws from q. */
+async function evaluateRound(run: Run, net: Supernet, distribution: Distribution): Promise<void> {
+  const { state } = run;
+  const rng = new Rng(run.seed, 'candidates', state.version);
+  const anchors =
+    state.version === 0 ? [handDesigned(net.space), largest(net.space), smallest(net.space)] : [];
+  const known = new Set(state.archive.map((record) => record.key));
+  const wanted: Genotype[] = [];
+  for (let tries = 0; wanted.length < state.plan.perRound && tries < 100 * state.plan.perRound; tries++) {
+    const genotype = anchors.shift() ?? distribution.sample(rng);
+    const key = canonical(genotype);
+    // An infeasible architecture can never be chosen, and after some tries we take what there is.
+    const feasible = violation(cost(net.space, genotype, net.outputs), run.constraints) === 0;
+    if (known.has(key) || (!feasible && tries < 50 * state.plan.perRound)) continue;
+    known.add(key);
+    wanted.push(genotype);
+  }
+  await judge(run, net, wanted, 'transfer');
+}
+
+/** Evaluates architectures with the weights as they are now; a known one's record is replaced. */
+export async function judge(
+  run: Run,
+  net: Supernet,
+  genotypes: readonly Genotype[],
+  stage: 'transfer' | 'search',
+): Promise<void> {
+  const calibration = calibrationSubset(run.data.splits.train, run.seed);
+  for (const genotype of genotypes) {
+    if (await run.breathe()) return;
+    const { macs, params } = cost(net.space, genotype, net.outputs);
+    const { loss, error, top1 } = evaluateCandidate(net, genotype, run.data, run.task, calibration);
+    const record: EvaluationRecord = {
+      key: canonical(genotype),
+      genotype,
+      score: -loss,
+      loss,
+      error,
+      top1,
+      macs,
+      params,
+      latency_ms: null,
+      version: run.state.version,
+    };
+    const at = run.state.archive.findIndex((other) => other.key === record.key);
+    if (at >= 0) run.state.archive[at] = record;
+    else run.state.archive.push(record);
+    run.best = Math.max(run.best ?? 0, top1);
+    const images = calibration.length + run.data.splits.validation.length;
+    run.worked(stage, macs * images, images, `judging architectures, ${run.state.archive.length} so far`);
+    run.ports.events([
+      {
+        type: 'candidate',
+        data: { genotype: record.key, macs, params, score: record.score, top1, replaced: at >= 0 },
+      },
+    ]);
+  }
+  reportCandidates(run);
+}
+
+/** The best third of the archive, at least 20 (or all there are): what the distribution moves towards. */
+function bestGenotypes(archive: readonly EvaluationRecord[]): Genotype[] {
+  const sorted = [...archive].sort((a, b) => b.score - a.score || (a.key < b.key ? -1 : 1));
+  // With few records "the best 20" would be all of them and steer nowhere.
+  const count = Math.max(Math.min(20, Math.ceil(archive.length / 2)), Math.ceil(archive.length / 3));
+  return sorted.slice(0, count).map((record) => record.genotype);
+}
+
+/** Publishes the archive with its Pareto front and, once there is one, the chosen architecture. */
+export function reportCandidates(run: Run): void {
+  const { archive, selected } = run.state;
+  const front = new Set(paretoFront(archive.map((r) => [-r.score, r.macs] as [number, number])));
+  const chosen = selected ? canonical(selected) : null;
+  run.ports.candidates(
+    archive.map((record, i): Candidate => ({
+      genotype: record.genotype,
+      macs: record.macs,
+      params: record.params,
+      latency_ms: record.latency_ms,
+      score: record.score,
+      metrics: { top1: record.top1, loss: record.loss },
+      pareto: front.has(i),
+      selected: record.key === chosen,
+    })),
+  );
+}
