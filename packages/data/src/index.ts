@@ -1,4 +1,5 @@
 export { augment, normalise, type AugmentPolicy, type ImageSize } from './augment.js';
+export { FormulaSource, TINY_RECIPE, type FormulaFamily, type FormulaOptions } from './formula.js';
 export { decodeImage } from './image.js';
 export { ingest, type IngestOptions } from './ingest.js';
 export { BatchLoader, type Batch, type BatchLoaderOptions } from './loader.js';
