@@ -1,10 +1,7 @@
-/** Chooses and initialises the TensorFlow.js backend. */
+/** Chooses and initialises the TensorFlow.js backend, once per process. */
 import * as tf from '@tensorflow/tfjs-core';
-import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
-import { registerFused } from './fused.js';
-import { connect, KERNEL_VERSION } from './heap.js';
-import { install } from './install.js';
+import { startNodeBinding } from './tensorflow.js';
+import { startWasm } from './wasm.js';
 
 export type EngineChoice = 'auto' | 'tensorflow-gpu' | 'tensorflow' | 'wasm';
 
@@ -16,31 +13,56 @@ export interface EngineInfo {
   reason: string;
 }
 
-let ready: Promise<EngineInfo> | undefined;
+let started: Promise<EngineInfo> | undefined;
 
-/** Initialises the engine once per process; later calls return the same engine and may not ask for another kind. */
+/**
+ * Initialises the engine: the one named, or with 'auto' the first of tensorflow-gpu, tensorflow and wasm that is
+ * there. Later calls return the same engine; asking for another kind then is an error, as is a named engine that
+ * cannot start (the message says what to do).
+ */
 export async function initEngine(choice: EngineChoice = 'auto'): Promise<EngineInfo> {
-  ready ??= start(choice);
-  return ready;
+  const attempt = (started ??= start(choice));
+  try {
+    const info = await attempt;
+    if (choice !== 'auto' && choice !== info.kind)
+      throw new Error(
+        `this process already runs ${info.name}; start another process for the engine ${choice}`,
+      );
+    return info;
+  } catch (error) {
+    if (started === attempt && !tf.getBackend()) started = undefined;
+    throw error;
+  }
 }
 
-async function start(_choice: EngineChoice): Promise<EngineInfo> {
+async function start(choice: EngineChoice): Promise<EngineInfo> {
+  // The Node bundle of tfjs-core has neither gradients nor chained ops; see kernels/build.mjs.
   await import(new URL('../generated/gradients.mjs', import.meta.url).href);
-  const { setWasmPaths } = await import('@tensorflow/tfjs-backend-wasm');
-  const main = createRequire(import.meta.url).resolve('@tensorflow/tfjs-backend-wasm');
-  setWasmPaths(`${dirname(main)}/`);
-  await tf.setBackend('wasm');
-  await tf.ready();
-  const { registerComposed } = await import('./composed-kernels.js');
-  registerComposed();
-  const heap = connect(tf.backend());
-  registerFused();
-  install(heap);
-  return {
-    kind: 'wasm',
-    name: `wasm-${heap.build} ${tf.version_core}+${KERNEL_VERSION}`,
-    reason: 'embedded engine',
-  };
+  switch (choice) {
+    case 'wasm':
+      return startWasm('asked for');
+    case 'tensorflow':
+    case 'tensorflow-gpu':
+      return startNodeBinding(choice, 'asked for');
+    case 'auto':
+      return startFirst();
+    default:
+      throw new Error(`unknown engine ${String(choice)}: use auto, tensorflow-gpu, tensorflow or wasm`);
+  }
+}
+
+async function startFirst(): Promise<EngineInfo> {
+  const absent: string[] = [];
+  for (const kind of ['tensorflow-gpu', 'tensorflow'] as const) {
+    try {
+      return await startNodeBinding(kind, ['chosen automatically', ...absent].join('; '));
+    } catch (error) {
+      absent.push(
+        `no ${kind} (${error instanceof Error ? (error.message.split(':')[0] as string) : String(error)})`,
+      );
+    }
+  }
+  return startWasm(['chosen automatically', ...absent].join('; '));
 }
 
 /** Bytes and number of live tensors. */

@@ -1,0 +1,52 @@
+/** The embedded engine: tfjs-backend-wasm with our kernels, or without them when the start-up probe says no. */
+import * as tf from '@tensorflow/tfjs-core';
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { registerComposed } from './composed-kernels.js';
+import { registerFused } from './fused.js';
+import { connect, KERNEL_VERSION } from './heap.js';
+import type { EngineInfo } from './init.js';
+import { install, uninstall } from './install.js';
+import { probe } from './probe.js';
+
+/**
+ * Starts tfjs-backend-wasm (single-threaded, its .wasm from the package) and installs our kernels if `check` finds
+ * nothing wrong with them. Otherwise stock kernels do the work, with one warning.
+ */
+export async function startWasm(why: string, check: () => string | undefined = probe): Promise<EngineInfo> {
+  const { setWasmPaths } = await import('@tensorflow/tfjs-backend-wasm');
+  setWasmPaths(`${dirname(createRequire(import.meta.url).resolve('@tensorflow/tfjs-backend-wasm'))}/`);
+  if (!(await tf.setBackend('wasm')))
+    throw new Error('tfjs-backend-wasm does not start: run "npm ci" again, its .wasm files may be missing');
+  await tf.ready();
+  registerComposed();
+  const installed = installKernels(check);
+  if (installed.problem !== undefined) {
+    process.emitWarning(`the engine trains on slow stock kernels: ${installed.problem}`, {
+      code: 'NTAA_ENGINE_FALLBACK',
+    });
+    return {
+      kind: 'wasm',
+      name: `wasm-stock ${tf.version_core}`,
+      reason: `${why}; own kernels off (${installed.problem})`,
+    };
+  }
+  return { kind: 'wasm', name: `wasm-${installed.build} ${tf.version_core}+${KERNEL_VERSION}`, reason: why };
+}
+
+function installKernels(check: () => string | undefined): { build: string; problem?: string } {
+  let build = 'stock';
+  try {
+    const heap = connect(tf.backend());
+    build = heap.build;
+    registerFused();
+    install(heap);
+    const problem = check();
+    if (problem === undefined) return { build };
+    uninstall();
+    return { build, problem };
+  } catch (error) {
+    uninstall();
+    return { build, problem: error instanceof Error ? error.message : String(error) };
+  }
+}
