@@ -1,0 +1,39 @@
+// Process entry: works on one assignment of the supervisor that forked it, then ends.
+import { JobError } from '@ntaa/contracts';
+import { ingestDataset } from './ingest-dataset.js';
+import { IpcLink } from './link.js';
+import type { Assignment } from './protocol.js';
+import { runJob } from './run-job.js';
+
+// A supervisor that is gone can commit nothing: stop at once. Signals meant for a whole process group (Ctrl-C in a
+// terminal, a service manager's stop) are the supervisor's to act on.
+process.on('disconnect', () => process.exit(1));
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+
+const link = new IpcLink(process);
+
+async function work(assignment: Assignment): Promise<void> {
+  if (assignment.kind === 'dataset') await ingestDataset(assignment, link);
+  else await runJob(assignment, link);
+}
+
+try {
+  await work(await link.assignment);
+} catch (error) {
+  console.error(error);
+  if (error instanceof JobError) await link.failed(error.code, error.message);
+  else if (isOutOfMemory(error))
+    await link.failed('out-of-memory', 'The job needs more memory than there is');
+  else await link.failed('internal', 'Something went wrong on our side while working on this');
+}
+process.exit(0);
+
+function isOutOfMemory(error: unknown): boolean {
+  return (
+    error instanceof RangeError &&
+    /(array buffer|memory).*(allocation|access|grow|size)|allocation failed|could not allocate/i.test(
+      error.message,
+    )
+  );
+}

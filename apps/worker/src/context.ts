@@ -1,0 +1,16 @@
+import type { Config } from '@ntaa/config';
+import type { Database } from '@ntaa/db';
+import type { ObjectStore } from '@ntaa/storage';
+import type { Logger } from 'pino';
+
+/** What every handler of a worker stands on. The process entry opens and closes it. */
+export interface Context {
+  readonly config: Config;
+  readonly db: Database;
+  readonly store: ObjectStore;
+  readonly log: Logger;
+  /** Names this worker in leases. */
+  readonly worker: string;
+  /** Folder for scratch folders. */
+  readonly scratch: string;
+}

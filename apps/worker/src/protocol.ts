@@ -1,0 +1,107 @@
+/**
+ * What supervisor and child tell each other over Node's IPC channel. A child works on one assignment and ends.
+ *
+ * Objects in the store: what lies under `jobs/{jobId}/` (checkpoints) is deleted when the job has ended; models and
+ * supernets belong under `models/{id}/` and `supernets/{id}/` and are written just before `done`.
+ */
+import type {
+  Candidate,
+  DatasetCounts,
+  DatasetFormat,
+  DatasetReport,
+  JobFailureCode,
+  JobRequest,
+  Progress,
+  Stage,
+} from '@ntaa/contracts';
+import type { EngineChoice } from '@ntaa/config';
+import type { Checkpoint, NewEvent, ReadyDataset, StoredSupernet, Success, Wanted } from '@ntaa/db';
+import type { StoreConfig } from '@ntaa/storage';
+
+export interface StoredObjectRef {
+  /** Storage key. */
+  readonly key: string;
+  /** Hex digest of the object's bytes. */
+  readonly sha256: string;
+  /** Bytes. */
+  readonly size: number;
+}
+/** Where a ready dataset's packed images lie: the database's `pack` of a dataset. */
+export interface DatasetPack {
+  readonly images: StoredObjectRef;
+  readonly index: StoredObjectRef;
+}
+
+interface Common {
+  /** Empty folder of this attempt alone; the supervisor removes it. */
+  readonly scratch: string;
+  /** How to open the object store. */
+  readonly store: StoreConfig;
+}
+export interface DatasetAssignment extends Common {
+  readonly kind: 'dataset';
+  readonly datasetId: string;
+  /** null: to be detected. */
+  readonly format: DatasetFormat | null;
+  readonly uploadKey: string;
+}
+export interface JobAssignment extends Common {
+  readonly kind: 'job';
+  readonly jobId: string;
+  readonly attempt: number;
+  /** When the first attempt started, RFC 3339: the budget counts from here. */
+  readonly startedAt: string;
+  readonly request: JobRequest;
+  /** `stop`: finish at once with what the checkpoints hold. */
+  readonly wanted: 'run' | 'stop';
+  readonly dataset: {
+    readonly id: string;
+    /** Of the uploaded archive. */
+    readonly sha256: string;
+    readonly format: DatasetFormat;
+    readonly counts: DatasetCounts;
+    /** In the order of the index's class numbers. */
+    readonly labels: readonly { name: string; count: number }[];
+    readonly pack: DatasetPack;
+  };
+  /** `key` null: the built-in one. null: a pretrain job. */
+  readonly supernet: StoredSupernet | null;
+  readonly checkpoints: readonly Checkpoint[];
+  readonly engine: EngineChoice;
+}
+export type Assignment = DatasetAssignment | JobAssignment;
+
+export type DatasetOutcome =
+  | { readonly status: 'ready'; readonly ready: ReadyDataset }
+  | {
+      readonly status: 'invalid';
+      readonly report: DatasetReport;
+      readonly found?: { format?: DatasetFormat; counts?: DatasetCounts };
+    };
+export type JobOutcome =
+  | { readonly status: 'succeeded'; readonly success: Success }
+  /** It obeyed a `cancel`, or a `pause` (its last checkpoint is committed). */
+  | { readonly status: 'cancelled' | 'paused' };
+export type Outcome = DatasetOutcome | JobOutcome;
+
+export interface Failure {
+  readonly code: JobFailureCode;
+  /** For the user: one sentence without paths or stack traces. */
+  readonly detail: string;
+  readonly retryable: boolean;
+}
+
+export type ParentMessage =
+  | { readonly type: 'start'; readonly assignment: Assignment }
+  /** The latest wish counts; `run` takes an earlier one back. */
+  | { readonly type: 'signal'; readonly action: Wanted }
+  /** What message `id` asked for is committed (`ok`), or was refused. */
+  | { readonly type: 'ack'; readonly id: number; readonly ok: boolean; readonly error?: string };
+
+export type ChildMessage =
+  | { readonly type: 'progress'; readonly stage: Stage; readonly progress: Progress }
+  | { readonly type: 'events'; readonly events: readonly NewEvent[] }
+  | { readonly type: 'candidates'; readonly records: readonly Candidate[] }
+  | { readonly type: 'checkpoint'; readonly id: number; readonly checkpoint: Checkpoint }
+  | { readonly type: 'done'; readonly id: number; readonly outcome: Outcome }
+  | ({ readonly type: 'failed'; readonly id: number } & Failure);

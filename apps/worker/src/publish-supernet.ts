@@ -1,0 +1,48 @@
+import { costRange, countArchitectures } from '@ntaa/nas';
+import { newId, type JobResult, type PretrainRequest } from '@ntaa/contracts';
+import type { PretrainOutcome, TargetData } from '@ntaa/adaptation';
+import type { NewSupernet } from '@ntaa/db';
+import type { EngineInfo } from '@ntaa/engine';
+import { tinySpace } from '@ntaa/nas';
+import type { ObjectStore } from '@ntaa/storage';
+import { writeSafetensors } from '@ntaa/supernet';
+import type { JobAssignment } from './protocol.js';
+
+/** Stores a pretrained supernet and says what becomes of it in the database. */
+export async function publishSupernet(input: {
+  assignment: JobAssignment;
+  request: PretrainRequest;
+  outcome: PretrainOutcome;
+  data: TargetData;
+  engine: EngineInfo;
+  store: ObjectStore;
+}): Promise<{ supernet: NewSupernet; result: JobResult }> {
+  const { assignment, request, outcome, data } = input;
+  const id = newId('sn');
+  const key = `supernets/${id}/weights.safetensors`;
+  const { sha256, size } = await input.store.put(key, writeSafetensors(outcome.tensors, { format: 'ntaa-supernet' }));
+  const { max } = costRange(tinySpace, data.labels.length);
+  const best = outcome.subnets[0]!;
+  const metrics = {
+    job: assignment.jobId,
+    engine: input.engine.name,
+    seconds: outcome.seconds,
+    subnets: outcome.subnets.map(({ name, genotype, metrics }) => ({ name, genotype, top1: metrics.top1 })),
+  };
+  return {
+    supernet: {
+      id,
+      name: request.name ?? id,
+      source: `dataset ${assignment.dataset.id}`,
+      paradigm: 'supervised',
+      search_space: tinySpace,
+      architectures: countArchitectures(tinySpace),
+      params: max.params,
+      size_bytes: size,
+      sha256,
+      metrics,
+      key,
+    },
+    result: { supernet: id, metrics: best.metrics, macs: max.macs, params: max.params },
+  };
+}

@@ -1,0 +1,209 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream, readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
+import { adapt, Interrupted, prepareTarget, pretrain, type Ports } from '@ntaa/adaptation';
+import type { SearchSpace } from '@ntaa/contracts';
+import { JobError } from '@ntaa/contracts';
+import type { DatasetIndex } from '@ntaa/data';
+import { initEngine, type EngineInfo } from '@ntaa/engine';
+import { tinySpace } from '@ntaa/nas';
+import { openStore, type ObjectStore } from '@ntaa/storage';
+import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/supernet';
+import { publishModel } from './publish-model.js';
+import { publishSupernet } from './publish-supernet.js';
+import type { JobLink } from './link.js';
+import type { JobAssignment, StoredObjectRef } from './protocol.js';
+
+const CHECKPOINT = 'state';
+
+/** Works on one attempt of a job in this process, from fetching its images to handing in the model. */
+export async function runJob(assignment: JobAssignment, link: JobLink): Promise<void> {
+  const store = await openStore(assignment.store);
+  try {
+    const engine = await initEngine(assignment.engine);
+    if (assignment.attempt === 1) link.events([{ type: 'log', data: { engine: engine.name, reason: engine.reason } }]);
+    if (assignment.request.kind === 'adapt') await runAdapt(assignment, link, store, engine);
+    else await runPretrain(assignment, link, store, engine);
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    await link.done({ status: error.wanted === 'cancel' ? 'cancelled' : 'paused' });
+  } finally {
+    await store.close();
+  }
+}
+
+async function runAdapt(
+  assignment: JobAssignment,
+  link: JobLink,
+  store: ObjectStore,
+  engine: EngineInfo,
+): Promise<void> {
+  const { request, scratch } = assignment;
+  if (request.kind !== 'adapt') throw new Error('not an adapt job');
+  const supernet = await loadSupernet(assignment, store);
+  const { data, index } = await fetchData(assignment, link, store, supernet.space);
+  try {
+    const startedAt = Date.parse(assignment.startedAt);
+    const ports = makePorts(assignment, link, store);
+    const outcome = await adapt({
+      request,
+      startedAt,
+      data,
+      space: supernet.space,
+      source: supernet.tensors,
+      ports,
+    });
+    link.progress('export', { fraction: 0.99, eta_seconds: 1, message: 'writing ONNX, TF.js and safetensors' });
+    const out = join(scratch, 'model');
+    await mkdir(out);
+    const model = await publishModel({ assignment, request, outcome, data, index, engine, supernet, store, out });
+    const { metrics, macs, params, baseline, largest, search, seconds } = outcome;
+    await link.done({
+      status: 'succeeded',
+      success: {
+        model,
+        stopReason: outcome.stopReason,
+        result: {
+          model: model.id as `mdl_${string}`,
+          metrics,
+          macs,
+          params,
+          ...(baseline && { baseline }),
+          ...(largest && { largest }),
+          search,
+          seconds: { ...seconds, total: (Date.now() - startedAt) / 1000 },
+        },
+      },
+    });
+  } finally {
+    data.close();
+  }
+}
+
+async function runPretrain(
+  assignment: JobAssignment,
+  link: JobLink,
+  store: ObjectStore,
+  engine: EngineInfo,
+): Promise<void> {
+  const { request } = assignment;
+  if (request.kind !== 'pretrain') throw new Error('not a pretrain job');
+  const { data } = await fetchData(assignment, link, store, tinySpace);
+  try {
+    const outcome = await pretrain({
+      data,
+      space: tinySpace,
+      seed: request.seed ?? 0,
+      startedAt: Date.parse(assignment.startedAt),
+      budget: request.budget ?? {},
+      ports: makePorts(assignment, link, store),
+    });
+    link.progress('export', { fraction: 0.99, eta_seconds: 1, message: 'writing the supernet' });
+    const { supernet, result } = await publishSupernet({ assignment, request, outcome, data, engine, store });
+    await link.done({ status: 'succeeded', success: { supernet, stopReason: outcome.stopReason, result } });
+  } finally {
+    data.close();
+  }
+}
+
+export interface LoadedSupernet {
+  id: string;
+  sha256: string;
+  space: SearchSpace;
+  tensors: NamedTensors;
+}
+
+async function loadSupernet({ supernet }: JobAssignment, store: ObjectStore): Promise<LoadedSupernet> {
+  if (!supernet) throw new JobError('internal', 'The job names no supernet');
+  if (supernet.key === null) {
+    const { card, tensors, sha256 } = builtinSupernet();
+    return { id: supernet.id, sha256, space: card.space, tensors };
+  }
+  const bytes = await buffer(await store.get(supernet.key));
+  if (createHash('sha256').update(bytes).digest('hex') !== supernet.sha256)
+    throw new JobError('storage-unavailable', `The stored weights of supernet ${supernet.id} are damaged`);
+  return { id: supernet.id, sha256: supernet.sha256, space: supernet.search_space, tensors: readSafetensors(bytes).tensors };
+}
+
+async function fetchData(assignment: JobAssignment, link: JobLink, store: ObjectStore, space: SearchSpace) {
+  const { pack } = assignment.dataset;
+  const say = (fraction: number, message: string): void =>
+    link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
+  say(0, 'fetching the images');
+  const images = join(assignment.scratch, 'images.bin');
+  await fetchFile(store, pack.images, images);
+  const indexFile = join(assignment.scratch, 'index.json');
+  await fetchFile(store, pack.index, indexFile);
+  const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
+  const data = await prepareTarget({
+    images,
+    index,
+    seed: assignment.request.seed ?? 0,
+    space,
+    scratch: assignment.scratch,
+    onProgress: say,
+  });
+  if (assignment.checkpoints.length === 0) {
+    const { train, validation, test } = data.splits;
+    link.events([
+      {
+        type: 'split',
+        data: {
+          train: train.length,
+          validation: validation.length,
+          test: test.length,
+          // Lists of a very large split would be longer than everything else about the job together.
+          test_paths: test.slice(0, 5000).map((i) => index.samples[i]!.path),
+        },
+      },
+    ]);
+  }
+  return { data, index };
+}
+
+async function fetchFile(store: ObjectStore, ref: StoredObjectRef, path: string): Promise<void> {
+  const hash = createHash('sha256');
+  const body = await store.get(ref.key);
+  body.on('data', (chunk: Buffer) => hash.update(chunk));
+  await pipeline(body, createWriteStream(path));
+  if (hash.digest('hex') !== ref.sha256)
+    throw new JobError('storage-unavailable', 'A stored file of the dataset is damaged or was cut off');
+}
+
+function makePorts(assignment: JobAssignment, link: JobLink, store: ObjectStore): Ports {
+  let serial = 0;
+  return {
+    progress: (stage, progress) => link.progress(stage, progress),
+    events: (events) => link.events(events),
+    candidates: (records) => link.candidates(records),
+    wanted: () => link.wanted(),
+    now: () => Date.now(),
+    checkpoint: {
+      async load() {
+        const last = assignment.checkpoints.find((checkpoint) => checkpoint.name === CHECKPOINT);
+        return last ? buffer(await store.get(last.key)) : null;
+      },
+      // The object is complete in the store before the database points at it; the one it replaces is deleted after.
+      async save(bytes) {
+        serial += 1;
+        const key = `jobs/${assignment.jobId}/checkpoints/${assignment.attempt}-${serial}.safetensors`;
+        const { sha256, size } = await store.put(key, bytes);
+        await link.checkpoint({ name: CHECKPOINT, key, sha256, size, data: {} });
+      },
+    },
+  };
+}
+
+export async function putFile(
+  store: ObjectStore,
+  key: string,
+  path: string,
+): Promise<{ key: string; sha256: string; size: number }> {
+  const { sha256, size } = await store.put(key, createReadStream(path));
+  return { key, sha256, size };
+}
+
+

@@ -1,0 +1,77 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isTerminal, JobError } from '@ntaa/contracts';
+import type { Claim } from '@ntaa/db';
+import type { Context } from './context.js';
+import { asFailure, attemptJob, LEASE, type AttemptEnd } from './job-attempt.js';
+import type { DatasetPack, JobAssignment } from './protocol.js';
+import { withScratch } from './scratch.js';
+
+/** Pause before the next attempt after a retryable failure, ms. */
+const RETRY_PAUSE = 1000;
+
+/** Handler of `job.run`: attempts the job until it has ended, is paused, or belongs to somebody else. */
+export async function runJobs(context: Context, id: string, shutdown: AbortSignal): Promise<void> {
+  while (!shutdown.aborted) {
+    const claim = await context.db.jobs.claim(id, context.worker, LEASE);
+    if (claim === null) return;
+    const end = await withScratch(context.scratch, (scratch) => attempt(context, claim, scratch, shutdown));
+    if (end !== 'lost' && isTerminal(end)) await context.store.deletePrefix(`jobs/${id}/`);
+    if (end !== 'queued') return;
+    // Tried again here and now: the queue still counts this very job as being worked on.
+    await sleep(RETRY_PAUSE, undefined, { signal: shutdown }).catch(() => undefined);
+  }
+}
+
+async function attempt(
+  context: Context,
+  claim: Claim,
+  scratch: string,
+  shutdown: AbortSignal,
+): Promise<AttemptEnd> {
+  let assignment: JobAssignment;
+  try {
+    assignment = await assemble(context, claim, scratch);
+  } catch (error) {
+    context.log.error({ job: claim.lease.jobId, error }, 'a job could not be prepared');
+    const { code, detail, retryable } = asFailure(error);
+    return context.db.jobs.fail(claim.lease, { code, detail }, retryable);
+  }
+  return attemptJob(context, claim, assignment, shutdown);
+}
+
+/** Everything the trainer has to know. */
+async function assemble(context: Context, claim: Claim, scratch: string): Promise<JobAssignment> {
+  const { db, config } = context;
+  const { request, lease, tenant } = claim;
+  const row = await db.datasets.forWorker(request.dataset);
+  if (row?.status !== 'ready' || row.pack === null || row.dataset.format === null)
+    throw new JobError('dataset-unavailable', `The dataset ${request.dataset} is not there any more`);
+  const supernet =
+    request.kind === 'adapt' ? await db.supernets.stored(tenant, request.supernet ?? 'tiny') : null;
+  if (request.kind === 'adapt' && supernet === null)
+    throw new JobError('internal', `The supernet ${request.supernet ?? 'tiny'} is not there any more`);
+  const { counts, labels, format } = row.dataset;
+  if (counts === null || labels === null) throw new Error(`${row.id} is ready without counts`);
+  return {
+    kind: 'job',
+    jobId: lease.jobId,
+    attempt: lease.attempt,
+    startedAt: claim.job.started_at ?? new Date().toISOString(),
+    request,
+    wanted: claim.wanted,
+    // The database keeps the pack as JSON that ingest-dataset.ts wrote.
+    dataset: {
+      id: row.id,
+      sha256: row.sha256,
+      format,
+      counts,
+      labels,
+      pack: row.pack as unknown as DatasetPack,
+    },
+    supernet,
+    checkpoints: await db.jobs.checkpoints(lease.jobId),
+    engine: config.engine,
+    scratch,
+    store: { dataDir: config.dataDir, s3: config.s3 },
+  };
+}

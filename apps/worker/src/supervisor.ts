@@ -1,0 +1,27 @@
+/** Binds the queue to its handlers. Training and decoding run in forked children, never in this process. */
+import type { Queue } from '@ntaa/queue';
+import type { Context } from './context.js';
+import { runJobs } from './run-jobs.js';
+import { sweepScratch } from './scratch.js';
+import { validateDataset } from './validate-dataset.js';
+
+export interface Supervisor {
+  /** Takes no new work, has running jobs saved and given back; resolves when nothing of this worker runs any more. */
+  close(): Promise<void>;
+}
+
+export async function startSupervisor(context: Context, queue: Queue): Promise<Supervisor> {
+  const swept = await sweepScratch(context.scratch);
+  if (swept.length > 0) context.log.info({ swept }, 'removed what a lost worker left behind');
+  const workers = await Promise.all([
+    queue.work('dataset.validate', 1, ({ dataset_id }, signal) =>
+      validateDataset(context, dataset_id, signal),
+    ),
+    queue.work('job.run', 1, ({ job_id }, signal) => runJobs(context, job_id, signal)),
+  ]);
+  return {
+    async close() {
+      await Promise.all(workers.map((worker) => worker.close()));
+    },
+  };
+}
