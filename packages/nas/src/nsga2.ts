@@ -5,6 +5,7 @@ import { canonical } from './canonical.js';
 import { cost, violation } from './cost.js';
 import { Distribution } from './distribution.js';
 import { decode, encode, genes, type Genome } from './genome.js';
+import { smallest } from './space.js';
 
 export interface Nsga2Options {
   space: SearchSpace;
@@ -18,7 +19,7 @@ export interface Nsga2Options {
   population: number;
   generations: number;
   rng: Rng;
-  /** Members of the first population; random ones fill it up. */
+  /** Members of the first population, beside the smallest genotype; random ones fill it up. */
   initial?: readonly Genotype[];
 }
 
@@ -37,7 +38,8 @@ const CROSSOVER_RATE = 0.9;
 const ATTEMPTS = 10;
 
 /**
- * The non-dominated genotypes of the last population, distinct, feasible ones only as soon as one was met. Bounded by
+ * The non-dominated genotypes of the last population, distinct. The smallest genotype, which has the least of every
+ * static cost, is in the first population, so all of them are feasible unless none can be. Bounded by
  * population * (generations + 1) evaluations.
  */
 export function nsga2(options: Nsga2Options): Genotype[] {
@@ -56,8 +58,9 @@ export function nsga2(options: Nsga2Options): Genotype[] {
     return found;
   };
   const uniform = Distribution.uniform(space);
+  const founders = [smallest(space), ...initial];
   let alive = survivors(
-    fresh((attempt) => initial[attempt] ?? uniform.sample(rng)),
+    fresh((attempt) => founders[attempt] ?? uniform.sample(rng)),
     population,
   );
   const choices = genes(space).map((gene) => gene.choices.length);
