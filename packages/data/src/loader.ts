@@ -1,4 +1,5 @@
-import type { AugmentPolicy } from './augment.js';
+import { Rng } from '@ntaa/random';
+import { augment, normalise, type AugmentPolicy } from './augment.js';
 import type { PackedImages } from './pack.js';
 
 export interface Batch {
@@ -6,13 +7,16 @@ export interface Batch {
   images: Float32Array;
   /** [n] */
   labels: Int32Array;
+  /** Which packed images these are, [n]. */
+  indices: Int32Array;
 }
+
 export interface BatchLoaderOptions {
   packed: PackedImages;
   /** Label of every packed image. */
   labels: Int32Array;
   /** The packed images to draw from. */
-  indices: readonly number[];
+  indices: ArrayLike<number>;
   batchSize: number;
   mean: ArrayLike<number>;
   std: ArrayLike<number>;
@@ -21,12 +25,68 @@ export interface BatchLoaderOptions {
   /** null: no augmentation. */
   policy: AugmentPolicy | null;
 }
+
+/** Batches of packed images. Keeps no state that matters: what it gives depends on its options and the arguments only. */
 export class BatchLoader {
-  constructor(_options: BatchLoaderOptions) {}
-  /** Batch of training step `step` (from 0), always of batchSize images: a pure function of (seed, step). */
-  batch(_step: number): Batch {
-    throw new Error('being written');
+  readonly #options: BatchLoaderOptions;
+  readonly #pixels: Uint8Array;
+  #epoch = -1;
+  #order = new Int32Array(0);
+
+  constructor(options: BatchLoaderOptions) {
+    if (options.indices.length === 0) throw new RangeError('a loader needs at least one image');
+    if (!(Number.isInteger(options.batchSize) && options.batchSize > 0))
+      throw new RangeError(`batchSize ${options.batchSize} is not a positive integer`);
+    if (options.labels.length !== options.packed.count)
+      throw new RangeError(`${options.labels.length} labels for ${options.packed.count} packed images`);
+    this.#options = options;
+    this.#pixels = new Uint8Array(options.packed.stride);
   }
+
+  /** Images drawn from. */
+  get count(): number {
+    return this.#options.indices.length;
+  }
+
+  /**
+   * Batch of training step `step` (from 0), always of batchSize images: a pure function of (seed, step). Epochs are
+   * seeded shuffles laid end to end, so that a batch may reach into the next epoch.
+   */
+  batch(step: number): Batch {
+    const { batchSize, policy, seed } = this.#options;
+    const chosen = new Int32Array(batchSize);
+    for (let i = 0; i < batchSize; i++) chosen[i] = this.#at(step * batchSize + i);
+    return this.#gather(chosen, (i) => policy && new Rng(...seed, 'augment', step, i));
+  }
+
   /** All images once, in the order of `indices`, not augmented; the last batch may be smaller. */
-  *inOrder(): Generator<Batch> {}
+  *inOrder(): Generator<Batch> {
+    const { batchSize, indices } = this.#options;
+    const all = Int32Array.from(indices);
+    for (let from = 0; from < all.length; from += batchSize)
+      yield this.#gather(all.slice(from, from + batchSize), () => null);
+  }
+
+  /** The image at a position of the endless sequence of epochs. */
+  #at(position: number): number {
+    const { indices, seed } = this.#options;
+    const epoch = Math.floor(position / indices.length);
+    if (epoch !== this.#epoch) {
+      this.#order = new Rng(...seed, 'order', epoch).shuffle(Int32Array.from(indices));
+      this.#epoch = epoch;
+    }
+    return this.#order[position - epoch * indices.length]!;
+  }
+
+  #gather(chosen: Int32Array, rngOf: (i: number) => Rng | null): Batch {
+    const { packed, labels, mean, std, policy } = this.#options;
+    const images = new Float32Array(chosen.length * packed.stride);
+    for (let i = 0; i < chosen.length; i++) {
+      packed.read(chosen[i]!, this.#pixels, 0);
+      const rng = rngOf(i);
+      if (rng) augment(this.#pixels, packed, rng, policy!, images, i * packed.stride, mean, std);
+      else normalise(this.#pixels, images, i * packed.stride, mean, std);
+    }
+    return { images, labels: chosen.map((index) => labels[index]!), indices: chosen };
+  }
 }
