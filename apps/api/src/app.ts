@@ -1,0 +1,65 @@
+/** Builds the service. Nothing listens here: server.ts does, and tests inject. */
+import multipart from '@fastify/multipart';
+import { newId } from '@ntaa/contracts';
+import Fastify from 'fastify';
+import type { Socket } from 'node:net';
+import { openJobFeed } from './plugins/job-feed.js';
+import { useAuth } from './plugins/auth.js';
+import { useMetrics } from './plugins/metrics.js';
+import { useOpenApi } from './plugins/openapi.js';
+import { answerBrokenHttp, sendProblem, useProblems } from './plugins/problems.js';
+import { useKeyRateLimit, useProtection } from './plugins/protection.js';
+import { useValidation } from './plugins/validation.js';
+import { healthRoutes } from './routes/health.js';
+import { apiKeyRoutes } from './routes/v1/api-keys.js';
+import { datasetRoutes } from './routes/v1/datasets.js';
+import { jobRecordRoutes } from './routes/v1/job-records.js';
+import { jobRoutes } from './routes/v1/jobs.js';
+import { modelRoutes } from './routes/v1/models.js';
+import { supernetRoutes } from './routes/v1/supernets.js';
+import { DEFAULT_LIMITS, type App, type Deps, type Limits } from './types.js';
+
+/** Largest JSON body, bytes. */
+const JSON_BYTES = 1024 * 1024;
+
+export async function buildApp(deps: Deps): Promise<App> {
+  const limits: Limits = { ...DEFAULT_LIMITS, ...deps.limits };
+  const app: App = Fastify({
+    ...(deps.logger ? { loggerInstance: deps.logger } : {}),
+    bodyLimit: JSON_BYTES,
+    // An upload may take hours: what moves is left alone (idle timeout), what does not is cut. See also protection.ts.
+    requestTimeout: 0,
+    connectionTimeout: limits.idleMs,
+    keepAliveTimeout: 72_000,
+    http: { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 },
+    forceCloseConnections: 'idle',
+    genReqId: ({ headers }) => {
+      const given = headers['x-request-id'];
+      return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : newId('req');
+    },
+    clientErrorHandler: (error, socket) => answerBrokenHttp(error, socket as Socket),
+    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
+    routerOptions: { ignoreTrailingSlash: false },
+  });
+  app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  useProblems(app);
+  useValidation(app);
+  await useProtection(app, limits);
+  useAuth(app, deps, limits);
+  useKeyRateLimit(app, limits);
+  // The limit on a file's size is kept by whoever reads it, with a better message.
+  await app.register(multipart, { throwFileSizeLimit: false });
+  await useOpenApi(app);
+  useMetrics(app, deps);
+  healthRoutes(app, deps);
+
+  const feed = await openJobFeed(app, deps);
+  datasetRoutes(app, deps);
+  supernetRoutes(app, deps);
+  jobRoutes(app, deps);
+  jobRecordRoutes(app, deps, feed, limits);
+  modelRoutes(app, deps);
+  apiKeyRoutes(app, deps);
+  return app;
+}
+export type { App, Deps, Limits } from './types.js';

@@ -1,0 +1,89 @@
+/**
+ * Keeps the queue in step with the database: outbox rows go to the queue, what the queue lost is added again, jobs of
+ * lost workers are taken back. Every step is safe to run in several servers at once: the database decides who does it.
+ */
+import type { QueuePayload } from '@ntaa/contracts';
+import type { Database, OutboxEntry } from '@ntaa/db';
+import type { Queue } from '@ntaa/queue';
+import type { FastifyBaseLogger } from 'fastify';
+
+export interface DispatcherOptions {
+  readonly db: Database;
+  readonly queue: Queue;
+  readonly log: Pick<FastifyBaseLogger, 'info' | 'warn'>;
+  /** Milliseconds between two looks; the outbox is also looked at when the database notifies. Defaults as given. */
+  readonly every?: { readonly outbox?: number; readonly reap?: number; readonly reconcile?: number };
+}
+/** Outbox rows moved in one transaction. */
+const BATCH = 100;
+
+export async function startDispatcher({
+  db,
+  queue,
+  log,
+  every = {},
+}: DispatcherOptions): Promise<{ close(): Promise<void> }> {
+  const send = ({ name, payload, dedupe }: OutboxEntry) =>
+    queue.add(name, payload as QueuePayload<typeof name>, { dedupe });
+  const outbox = repeat(every.outbox ?? 1000, log, 'outbox', async () => {
+    while ((await db.outbox.dispatch(BATCH, send)) === BATCH);
+  });
+  const reaper = repeat(every.reap ?? 2000, log, 'reaper', async () => {
+    const jobs = await db.jobs.reap();
+    if (jobs.length) log.warn({ jobs }, 'took jobs back from lost workers');
+  });
+  const reconciler = repeat(every.reconcile ?? 10_000, log, 'reconciler', async () => {
+    for (const entry of await db.outbox.requeueCandidates()) {
+      if (await queue.has(entry.name, entry.dedupe)) continue;
+      log.warn({ entry }, 'the queue lost this; adding it again');
+      await send(entry);
+    }
+  });
+  const stop = await db.listen({ outbox: () => outbox.wake() });
+  return {
+    async close() {
+      await stop();
+      await Promise.all([outbox, reaper, reconciler].map((loop) => loop.close()));
+    },
+  };
+}
+
+/** Runs `task` now, then at every interval or wake-up, never twice at a time. A failed run is logged once, then retried. */
+function repeat(interval: number, log: DispatcherOptions['log'], name: string, task: () => Promise<void>) {
+  let closed = false;
+  let again = true;
+  let failing = false;
+  let wake: () => void = () => undefined;
+  const loop = (async () => {
+    while (!closed) {
+      again = false;
+      try {
+        await task();
+        if (failing) log.info({ loop: name }, 'recovered');
+        failing = false;
+      } catch (err) {
+        if (!failing) log.warn({ err, loop: name }, 'failed; trying again');
+        failing = true;
+      }
+      if (closed || (again && !failing)) continue;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, interval);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  })();
+  return {
+    wake(): void {
+      again = true;
+      wake();
+    },
+    async close(): Promise<void> {
+      closed = true;
+      wake();
+      await loop;
+    },
+  };
+}

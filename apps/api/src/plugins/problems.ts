@@ -1,0 +1,133 @@
+/** Every error leaves the service as an RFC 9457 problem document, and none of them tells internals. */
+import { PROBLEMS, ProblemError, type Problem, type ProblemCode, type ProblemDetail } from '@ntaa/contracts';
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { isUnavailable } from '../unavailable.js';
+import type { App } from '../types.js';
+import { describeValidation } from './validation.js';
+
+/** Fastify's and its plugins' own error codes, by the problem they are to a caller. */
+const CODES: Readonly<Record<string, ProblemCode>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'payload-too-large',
+  FST_INVALID_MULTIPART_CONTENT_TYPE: 'unsupported-media-type',
+  FST_PARTS_LIMIT: 'payload-too-large',
+  FST_FILES_LIMIT: 'payload-too-large',
+  FST_FIELDS_LIMIT: 'payload-too-large',
+  FST_REQ_FILE_TOO_LARGE: 'payload-too-large',
+  FST_UNDER_PRESSURE: 'unavailable',
+  FST_ERR_NOT_FOUND: 'not-found',
+  FST_ERR_MAX_PARAM_LENGTH: 'not-found',
+};
+
+export function toProblem(
+  error: FastifyError | ProblemError,
+  request: FastifyRequest,
+): { code: ProblemCode; detail: string; errors: readonly ProblemDetail[] } {
+  if (error instanceof ProblemError) return { code: error.code, detail: error.message, errors: error.errors };
+  if (error.validation) return describeValidation(error, request);
+  const known = CODES[error.code ?? ''];
+  if (known === 'unavailable')
+    return { code: known, detail: 'The server is busy; try again in a moment.', errors: [] };
+  if (known) return { code: known, detail: `${error.message.replace(/\.?$/, '')}.`, errors: [] };
+  if (isUnavailable(error))
+    return {
+      code: 'unavailable',
+      detail: 'A service this depends on does not answer; try again in a moment. /readyz names it.',
+      errors: [],
+    };
+  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500)
+    return { code: 'malformed-request', detail: error.message, errors: [] };
+  return {
+    code: 'internal',
+    detail: 'The request could not be answered. Quote request_id when reporting it.',
+    errors: [],
+  };
+}
+
+export function problemDocument(
+  code: ProblemCode,
+  detail: string,
+  errors: readonly ProblemDetail[],
+  where: { url: string; id: string },
+): Problem {
+  const [status, title] = PROBLEMS[code];
+  const instance = where.url.split('?')[0] ?? '/';
+  return {
+    type: `urn:ntaa:problem:${code}`,
+    title,
+    status,
+    detail,
+    instance,
+    code,
+    request_id: where.id,
+    errors: [...errors],
+  };
+}
+
+export function sendProblem(
+  error: FastifyError | ProblemError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+) {
+  const { code, detail, errors } = toProblem(error, request);
+  const problem = problemDocument(code, detail, errors, { url: request.url, id: request.id });
+  if (problem.status >= 500) request.log.error({ err: error }, 'request failed');
+  if (code === 'unavailable') void reply.header('retry-after', '5');
+  // What a handler had prepared for its success does not describe the problem.
+  for (const name of ['content-length', 'content-disposition', 'etag', 'location', 'accept-ranges'])
+    void reply.removeHeader(name);
+  return reply
+    .code(problem.status)
+    .header('x-request-id', request.id)
+    .header('cache-control', 'no-store')
+    .type('application/problem+json')
+    .serializer(JSON.stringify)
+    .send(problem);
+}
+
+/** Answers what never became a request: broken HTTP, headers that are too long or too slow. */
+export function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const status =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
+  const body = JSON.stringify({
+    ...problemDocument('malformed-request', 'This is not an HTTP request that can be read.', [], {
+      url: '/',
+      id: '',
+    }),
+    status,
+    title: STATUS_CODES[status],
+  });
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}
+
+/** Error handler, and 404 or 405 for what is not routed. Call before the first route. */
+export function useProblems(app: App): void {
+  const routes: { method: string; pattern: RegExp }[] = [];
+  app.addHook('onRoute', ({ method, url }) => {
+    const pattern = new RegExp(`^${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/:[^/]+/g, '[^/]+')}$`);
+    for (const one of [method].flat()) routes.push({ method: one, pattern });
+  });
+  app.setErrorHandler<FastifyError>((error, request, reply) => sendProblem(error, request, reply));
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?')[0] ?? '/';
+    const allowed = [...new Set(routes.filter((r) => r.pattern.test(path)).map((r) => r.method))];
+    if (!allowed.length)
+      return sendProblem(
+        new ProblemError('not-found', `There is nothing at ${path.slice(0, 200)}; see /docs.`),
+        request,
+        reply,
+      );
+    void reply.header('allow', allowed.join(', '));
+    const detail = `${request.method} is not supported here; ${allowed.join(', ')} ${allowed.length > 1 ? 'are' : 'is'}.`;
+    return sendProblem(new ProblemError('method-not-allowed', detail), request, reply);
+  });
+}

@@ -1,0 +1,192 @@
+import { DOWNLOAD_FORMATS, Id, ListOf, Model, PageQuery, Prediction, ProblemError } from '@ntaa/contracts';
+import { decodeImage } from '@ntaa/data';
+import { buffer } from 'node:stream/consumers';
+import type { FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { Classifiers } from '../../inference.js';
+import { readForm } from '../../multipart.js';
+import { problems, ref } from '../../plugins/openapi.js';
+import { attachment, selectRange } from '../../ranges.js';
+import type { App, Deps } from '../../types.js';
+
+const Params = Type.Object({ id: Id('mdl') });
+const tags = ['models'];
+/** One predict request: images, bytes of one, bytes of all. */
+const PREDICT = { images: 64, imageBytes: 20e6, bytes: 64e6 };
+const PredictForm = Type.Object({
+  file: Type.Array(Type.String({ contentMediaType: 'image/*' }), {
+    minItems: 1,
+    maxItems: PREDICT.images,
+    description: `JPEG, PNG or WebP; parts of any name; together at most ${PREDICT.bytes} bytes`,
+  }),
+});
+
+export function modelRoutes(app: App, deps: Deps): void {
+  const { db } = deps;
+  app.get(
+    '/v1/models',
+    {
+      config: { scope: 'read' },
+      schema: {
+        tags,
+        summary: 'List models, newest first',
+        querystring: Type.Object(PageQuery, { additionalProperties: false }),
+        response: { 200: ListOf(ref(Model)), ...problems(422) },
+      },
+    },
+    async (request) => db.models.list(request.principal.tenant, request.query),
+  );
+  async function find(request: FastifyRequest, id: string): Promise<Model> {
+    const model = await db.models.get(request.principal.tenant, id);
+    if (!model) throw new ProblemError('not-found', `There is no model ${id}.`);
+    return model;
+  }
+  app.get(
+    '/v1/models/:id',
+    {
+      config: { scope: 'read' },
+      schema: {
+        tags,
+        summary: 'Get a model',
+        params: Params,
+        response: { 200: ref(Model), ...problems(404) },
+      },
+    },
+    async (request) => find(request, request.params.id),
+  );
+  downloadRoute(app, deps, find);
+  predictRoute(app, deps, find);
+}
+
+type Find = (request: FastifyRequest, id: string) => Promise<Model>;
+
+function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/v1/models/:id/download',
+    config: {
+      scope: 'read',
+      produces: { 200: ['application/octet-stream'], 206: ['application/octet-stream'] },
+    },
+    schema: {
+      tags,
+      summary: 'Download a model',
+      description:
+        'The ETag is the SHA-256 of the whole file. Single byte ranges, If-Range and If-None-Match are honoured.',
+      params: Params,
+      querystring: Type.Object(
+        {
+          format: Type.Optional(
+            Type.Union(
+              DOWNLOAD_FORMATS.map((f) => Type.Literal(f)),
+              { default: 'bundle' },
+            ),
+          ),
+        },
+        { additionalProperties: false },
+      ),
+      response: problems(404, 416, 422),
+    },
+    handler: async (request, reply) => {
+      const { id } = request.params;
+      const format = request.query.format ?? 'bundle';
+      const file = await db.models.file(request.principal.tenant, id, format);
+      if (!file) {
+        await find(request, id);
+        throw new ProblemError('not-found', `${id} has no file of format ${format}.`);
+      }
+      const etag = `"${file.sha256}"`;
+      const part = selectRange(request.headers, etag, file.size);
+      void reply
+        .header('etag', etag)
+        .header('accept-ranges', 'bytes')
+        .header('cache-control', 'private, max-age=31536000, immutable');
+      if (part.status === 304) return reply.code(304).send();
+      if (part.status === 416) {
+        void reply.header('content-range', `bytes */${file.size}`);
+        throw new ProblemError('range-not-satisfiable', `The file has ${file.size} bytes.`);
+      }
+      const length = part.status === 206 ? part.end - part.start + 1 : file.size;
+      if (part.status === 206)
+        void reply.header('content-range', `bytes ${part.start}-${part.end}/${file.size}`);
+      void reply
+        .code(part.status)
+        .header('content-length', String(length))
+        .header('content-disposition', attachment(file.filename))
+        .type(file.contentType);
+      if (request.method === 'HEAD') return reply.send();
+      return reply.send(await store.get(file.key, part.status === 206 ? part : undefined));
+    },
+  });
+}
+
+function predictRoute(app: App, { db, store }: Deps, find: Find): void {
+  const classifiers = new Classifiers();
+  app.post(
+    '/v1/models/:id/predict',
+    {
+      config: { scope: 'read', form: PredictForm },
+      schema: {
+        tags,
+        summary: 'Classify images',
+        params: Params,
+        response: {
+          200: Type.Object({ data: Type.Array(Prediction) }),
+          ...problems(400, 404, 413, 415, 422),
+        },
+      },
+    },
+    async (request) => {
+      const model = await find(request, request.params.id);
+      const file = await db.models.file(request.principal.tenant, model.id, 'onnx');
+      if (!file) throw new ProblemError('not-found', `${model.id} has no ONNX file to run.`);
+      const { names, images } = await readImages(request, model);
+      const load = async () => buffer(await store.get(file.key));
+      const all = await classifiers.classify(file.sha256, load, images, model.preprocessing);
+      return { data: all.map((probabilities, i) => toPrediction(names[i]!, model.labels, probabilities)) };
+    },
+  );
+}
+
+/** Decodes the form's files one by one; the encoded bytes of at most one of them are held. */
+async function readImages(
+  request: FastifyRequest,
+  model: Model,
+): Promise<{ names: string[]; images: Uint8Array[] }> {
+  const names: string[] = [];
+  const images: Uint8Array[] = [];
+  let bytes = 0;
+  const options = {
+    fields: [],
+    fileNames: ['*'],
+    maxFiles: PREDICT.images,
+    maxFileBytes: PREDICT.imageBytes,
+  };
+  await readForm(request, options, async (part) => {
+    const pointer = `/${part.fieldname}/${images.length}`;
+    const name = part.filename || `image ${images.length + 1}`;
+    const encoded = await buffer(part.file);
+    bytes += encoded.length;
+    if (part.file.truncated || bytes > PREDICT.bytes)
+      throw new ProblemError(
+        'payload-too-large',
+        `${name}: an image may have ${PREDICT.imageBytes} bytes, and all of them ${PREDICT.bytes}.`,
+      );
+    try {
+      images.push(await decodeImage(encoded, model.preprocessing));
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      throw new ProblemError(error.code, `${name}: ${error.message}`, [
+        { pointer, code: error.code, detail: `${name}: ${error.message}` },
+      ]);
+    }
+    names.push(name);
+  });
+  return { names, images };
+}
+
+function toPrediction(filename: string, labels: readonly string[], values: readonly number[]): Prediction {
+  const probabilities = values.map((probability, i) => ({ label: labels[i] ?? String(i), probability }));
+  const best = probabilities.reduce((a, b) => (b.probability > a.probability ? b : a));
+  return { filename, label: best.label, confidence: best.probability, probabilities };
+}
