@@ -44,8 +44,8 @@ export class Run {
     this.#begun = this.ports.now();
   }
 
+  /** Says at once that a stage has begun. */
   enter(stage: Stage, message: string): void {
-    this.ports.events([{ type: 'stage', data: { stage, message } }]);
     this.tell(stage, message, true);
   }
 

@@ -1,4 +1,5 @@
 /** The weight-shared network: one set of weights, every architecture of a search space. */
+export { builtinSupernet, type BuiltinSupernet, type SupernetCard } from './builtin.js';
 export { BnCollector, BnStatistics, calibrate } from './batch-norm.js';
 export { extract } from './extract.js';
 export { fold, runStatic, type StaticGraph, type StaticNode } from './static-graph.js';

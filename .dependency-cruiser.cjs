@@ -1,0 +1,84 @@
+// The rooms of docs/architecture.md and what each may import. Imports run downwards only, through the front door.
+const rooms = {
+  'packages/contracts': [],
+  'packages/random': [],
+  'packages/config': ['contracts'],
+  'packages/nas': ['contracts', 'random'],
+  'packages/engine': ['random'],
+  'packages/supernet': ['contracts', 'random', 'nas', 'engine'],
+  'packages/data': ['contracts', 'random'],
+  'packages/tasks': ['contracts', 'random', 'nas', 'engine', 'supernet', 'data'],
+  'packages/adaptation': ['contracts', 'random', 'nas', 'engine', 'supernet', 'data', 'tasks'],
+  'packages/export': ['contracts', 'nas', 'engine', 'supernet'],
+  'packages/db': ['contracts'],
+  'packages/queue': ['contracts'],
+  'packages/storage': ['contracts'],
+  'packages/client': ['contracts'],
+  'apps/api': ['contracts', 'config', 'nas', 'data', 'db', 'queue', 'storage'],
+  'apps/worker': [
+    ...[
+      'contracts',
+      'config',
+      'random',
+      'nas',
+      'engine',
+      'supernet',
+      'data',
+      'tasks',
+      'adaptation',
+      'export',
+    ],
+    ...['db', 'queue', 'storage'],
+  ],
+  'apps/cli': ['contracts', 'config', 'db', 'client', 'data'],
+};
+
+module.exports = {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'through-the-front-door',
+      comment: 'A package is imported by its name, through its public entry',
+      severity: 'error',
+      from: { path: '^(packages|apps)/([^/]+)/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^(packages|apps)/', pathNot: ['^$1/$2/', '^packages/[^/]+/src/index\\.ts$'] },
+    },
+    ...Object.entries(rooms).map(([room, allowed]) => ({
+      name: `room-${room.split('/')[1]}`,
+      severity: 'error',
+      from: { path: `^${room}/`, pathNot: '\\.test\\.ts$' },
+      to: {
+        path: '^(packages|apps)/',
+        pathNot: [`^${room}/`, ...allowed.map((name) => `^packages/${name}/`)],
+      },
+    })),
+    {
+      name: 'only-db-touches-prisma',
+      severity: 'error',
+      from: { pathNot: '^packages/db/' },
+      to: { path: 'node_modules/@prisma/' },
+    },
+    {
+      name: 'tensors-stay-out-of-the-api',
+      severity: 'error',
+      from: { path: '^apps/(api|cli)/' },
+      to: { path: 'node_modules/@tensorflow/' },
+    },
+    {
+      name: 'unresolvable',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true, pathNot: '@tensorflow/tfjs-node' },
+    },
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '(^|/)(lib|generated)/|packages/engine/kernels/' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['source', 'import', 'node', 'default'],
+    },
+  },
+};
