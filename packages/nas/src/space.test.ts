@@ -60,7 +60,7 @@ const spaceAndGenotype = spaceAndGenome.map(([s, genome]) => [s, decode(s, genom
 describe('a search space', () => {
   it('counts its architectures, and every sampled one is counted', () => {
     // Per stage 6 + 6^2 + 6^3 = 258 in tiny; 6 * 1 * (1 + 4 + 4 * 2) = 78 in the odd one's first stage.
-    expect(countArchitectures(tinySpace)).toBe(4 * 258 ** 3);
+    expect(countArchitectures(tinySpace)).toBe(tinySpace.resolutions.length * 258 ** 3);
     expect(countArchitectures(oddSpace)).toBe(2 * 78);
     const rng = new Rng('count');
     const uniform = Distribution.uniform(oddSpace);
@@ -73,7 +73,7 @@ describe('a search space', () => {
       for (const genotype of [largest(s), smallest(s), handDesigned(s)])
         expect(isMember(s, genotype)).toBe(true);
     expect(handDesigned(tinySpace)).toEqual(parseCanonical('tiny@32_k3e3.k3e3_k3e3.k3e3_k3e3.k3e3'));
-    expect(handDesigned(restrictResolutions(tinySpace, [48, 64])).resolution).toBe(48);
+    expect(handDesigned(restrictResolutions(tinySpace, [48])).resolution).toBe(48);
   });
 
   it('refuses what is not in it', () => {
@@ -190,7 +190,8 @@ describe('the sampling distribution', () => {
     const uniform = Distribution.uniform(tinySpace);
     const draws = Array.from({ length: 6000 }, () => uniform.sample(rng));
     const share = (hit: (g: (typeof draws)[number]) => boolean) => draws.filter(hit).length / draws.length;
-    for (const px of tinySpace.resolutions) expect(share((g) => g.resolution === px)).toBeCloseTo(1 / 4, 1);
+    for (const px of tinySpace.resolutions)
+      expect(share((g) => g.resolution === px)).toBeCloseTo(1 / tinySpace.resolutions.length, 1);
     for (const depth of [1, 2, 3]) expect(share((g) => g.stages[1]!.length === depth)).toBeCloseTo(1 / 3, 1);
     expect(share((g) => g.stages[0]![0]!.kernel === 5)).toBeCloseTo(1 / 2, 1);
   });

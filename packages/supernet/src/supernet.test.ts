@@ -138,6 +138,28 @@ describe('a supernet', () => {
     net.dispose();
   });
 
+  it('chains the kernel transforms: 7 to 5 to 3, each over the flattened centre, the same for every channel', () => {
+    const net = trainedLike(smallSpace, 9);
+    const of = (name: string) => net.tensors().get(`stages.0.blocks.0.depthwise.${name}`)!.data;
+    const shrink = (kernel: number[], matrix: Float32Array, size: number): number[] => {
+      const centre = kernel.filter((_, i) => {
+        const [row, column] = [Math.floor(i / size), i % size];
+        return row > 0 && row < size - 1 && column > 0 && column < size - 1;
+      });
+      return centre.map((_, to) =>
+        centre.reduce((sum, value, from) => sum + matrix[to * centre.length + from]! * value, 0),
+      );
+    };
+    const channel = 5;
+    const seven = [...of('weight')].filter((_, i) => i % 12 === channel);
+    const three = shrink(shrink(seven, of('7to5'), 7), of('5to3'), 5);
+    const layer = units(smallSpace, parseCanonical('small@9_k3e2_k3e2'))[1]!.layers[1]!;
+    const active = tf.tidy(() => [...net.activeWeight(layer).dataSync()]);
+    expect(active.length).toBe(9 * 8);
+    three.forEach((expected, tap) => expect(active[tap * 8 + channel]).toBeCloseTo(expected, 5));
+    net.dispose();
+  });
+
   it('lets gradients reach exactly the slices that the genotype uses', () => {
     const net = trainedLike(smallSpace, 1);
     const genotype = parseCanonical('small@12_k5e2_k5e2.k3e4');
