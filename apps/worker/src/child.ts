@@ -1,5 +1,6 @@
 // Process entry: works on one assignment of the supervisor that forked it, then ends.
 import { JobError } from '@ntaa/contracts';
+import { describeEngine } from './describe-engine.js';
 import { ingestDataset } from './ingest-dataset.js';
 import { IpcLink } from './link.js';
 import type { Assignment } from './protocol.js';
@@ -14,8 +15,14 @@ process.on('SIGTERM', () => undefined);
 const link = new IpcLink(process);
 
 async function work(assignment: Assignment): Promise<void> {
-  if (assignment.kind === 'dataset') await ingestDataset(assignment, link);
-  else await runJob(assignment, link);
+  switch (assignment.kind) {
+    case 'dataset':
+      return ingestDataset(assignment, link);
+    case 'job':
+      return runJob(assignment, link);
+    case 'describe':
+      return describeEngine(assignment, link);
+  }
 }
 
 try {

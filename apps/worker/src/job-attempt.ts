@@ -1,6 +1,6 @@
 /** One attempt at a job: a forked trainer, its lease kept, its messages written down, its end recorded. */
 import type { JobStatus } from '@ntaa/contracts';
-import { JobError } from '@ntaa/contracts';
+import { JOB_FAILURES, JobError } from '@ntaa/contracts';
 import { LeaseLost, type Claim, type Wanted } from '@ntaa/db';
 import type { Context } from './context.js';
 import { forkChild, type ForkedChild } from './forked.js';
@@ -41,6 +41,7 @@ class Attempt {
   #renewedAt = Date.now();
   #concluded: JobStatus | undefined;
   #failure: Failure | undefined;
+  #finishing = false;
   #lost = false;
 
   constructor(context: Context, claim: Claim, assignment: JobAssignment) {
@@ -111,38 +112,37 @@ class Attempt {
   async #done(outcome: JobOutcome): Promise<void> {
     const { db, store } = this.#context;
     const { lease } = this.#claim;
-    if (outcome.status === 'succeeded') {
-      this.#concluded = await db.jobs.succeed(lease, outcome.success);
-      if (this.#concluded === 'cancelled') {
-        const { model, supernet } = outcome.success;
-        if (model) await store.deletePrefix(`models/${model.id}/`);
-        if (supernet) await store.deletePrefix(`supernets/${supernet.id}/`);
+    // What ends the attempt ends its lease: a heartbeat in between would find it lost.
+    this.#finishing = true;
+    try {
+      if (outcome.status === 'succeeded') this.#concluded = await db.jobs.succeed(lease, outcome.success);
+      else if (outcome.status === 'paused') this.#concluded = await db.jobs.release(lease);
+      else {
+        await db.jobs.cancelled(lease);
+        this.#concluded = 'cancelled';
       }
-    } else if (outcome.status === 'cancelled') {
-      await db.jobs.cancelled(lease);
-      this.#concluded = 'cancelled';
-    } else await this.#setAside();
-  }
-
-  /** A trainer that has paused: for the user, or because this worker ends. */
-  async #setAside(): Promise<void> {
-    const { jobs } = this.#context.db;
-    const { lease } = this.#claim;
-    if (this.#wanted === 'pause') {
-      await jobs.paused(lease);
-      this.#concluded = 'paused';
-    } else {
-      await jobs.release(lease);
-      this.#concluded = 'queued';
+    } finally {
+      this.#finishing = false;
+    }
+    if (outcome.status === 'succeeded' && this.#concluded === 'cancelled') {
+      const { model, supernet } = outcome.success;
+      if (model) await store.deletePrefix(`models/${model.id}/`);
+      if (supernet) await store.deletePrefix(`supernets/${supernet.id}/`);
     }
   }
 
+  get #over(): boolean {
+    return this.#finishing || this.#concluded !== undefined;
+  }
+
   async #renew(): Promise<void> {
+    if (this.#over) return;
     try {
       this.#wanted = await this.#context.db.jobs.renew(this.#claim.lease, LEASE);
       this.#renewedAt = Date.now();
       this.#tell();
     } catch (error) {
+      if (this.#over) return;
       if (error instanceof LeaseLost || Date.now() - this.#renewedAt > LEASE) this.#refused(error);
       else this.#context.log.warn({ job: this.#claim.lease.jobId, error }, 'lease not renewed, trying again');
     }
@@ -190,10 +190,8 @@ class Attempt {
         await db.jobs.cancelled(lease);
         return 'cancelled';
       }
-      if (this.#failure === undefined && (this.#wanted === 'pause' || this.#shuttingDown)) {
-        await this.#setAside();
-        return this.#concluded ?? 'queued';
-      }
+      const asked = this.#wanted === 'pause' || this.#shuttingDown;
+      if (asked && this.#failure === undefined) return await db.jobs.release(lease);
       return await db.jobs.fail(lease, { code: failure.code, detail: failure.detail }, failure.retryable);
     } catch (error) {
       if (error instanceof LeaseLost) return 'lost';
@@ -204,7 +202,8 @@ class Attempt {
 
 /** An error of preparing an attempt, as the failure it is recorded as. */
 export function asFailure(error: unknown): Failure {
-  if (error instanceof JobError) return { code: error.code, detail: error.message, retryable: false };
+  if (error instanceof JobError)
+    return { code: error.code, detail: error.message, retryable: JOB_FAILURES[error.code].retryable };
   return {
     code: 'internal',
     detail: 'Something went wrong on our side while preparing the job',

@@ -6,6 +6,7 @@ import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
 import { openStore } from '@ntaa/storage';
 import { pino } from 'pino';
+import { registerEngine } from './register-engine.js';
 import { startSupervisor } from './supervisor.js';
 
 /** Everything must have ended by then, ms. */
@@ -34,11 +35,15 @@ async function run(config: Config): Promise<void> {
   const db = await openDatabase(databaseUrl, { connections: 4, onError });
   const queue = await openQueue({ databaseUrl, redisUrl: config.redisUrl, onError });
   const store = await openStore(config);
+  const engine = await registerEngine(db, config.engine).catch((error: Error) => {
+    log.fatal(error.message);
+    process.exit(1);
+  });
   const worker = `${hostname()}-${process.pid}`;
   const scratch = join(config.dataDir, 'scratch');
   const supervisor = await startSupervisor({ config, db, store, log, worker, scratch }, queue);
-  log.info({ queue: queue.backend }, 'worker ready');
-  process.send?.({ type: 'ready' });
+  log.info({ queue: queue.backend, engine: engine.name }, 'worker ready');
+  process.send?.({ type: 'ready', engine: engine.name });
 
   log.info({ reason: await asked }, 'worker ending');
   // A server that does not answer any more must not keep this process: leases expire by themselves.

@@ -15,7 +15,15 @@ import type {
   Stage,
 } from '@ntaa/contracts';
 import type { EngineChoice } from '@ntaa/config';
-import type { Checkpoint, NewEvent, ReadyDataset, StoredSupernet, Success, Wanted } from '@ntaa/db';
+import type {
+  Checkpoint,
+  NewEvent,
+  NewSupernet,
+  ReadyDataset,
+  StoredSupernet,
+  Success,
+  Wanted,
+} from '@ntaa/db';
 import type { StoreConfig } from '@ntaa/storage';
 
 export interface StoredObjectRef {
@@ -69,7 +77,12 @@ export interface JobAssignment extends Common {
   readonly checkpoints: readonly Checkpoint[];
   readonly engine: EngineChoice;
 }
-export type Assignment = DatasetAssignment | JobAssignment;
+/** To start the engine and say what it is. */
+export interface DescribeAssignment {
+  readonly kind: 'describe';
+  readonly engine: EngineChoice;
+}
+export type Assignment = DatasetAssignment | JobAssignment | DescribeAssignment;
 
 export type DatasetOutcome =
   | { readonly status: 'ready'; readonly ready: ReadyDataset }
@@ -82,7 +95,15 @@ export type JobOutcome =
   | { readonly status: 'succeeded'; readonly success: Success }
   /** It obeyed a `cancel`, or a `pause` (its last checkpoint is committed). */
   | { readonly status: 'cancelled' | 'paused' };
-export type Outcome = DatasetOutcome | JobOutcome;
+export type EngineOutcome =
+  | {
+      readonly status: 'described';
+      readonly engine: { readonly name: string; readonly reason: string };
+      /** The built-in one. */
+      readonly supernet: Omit<NewSupernet, 'id' | 'key'>;
+    }
+  | { readonly status: 'unusable'; readonly detail: string };
+export type Outcome = DatasetOutcome | JobOutcome | EngineOutcome;
 
 export interface Failure {
   readonly code: JobFailureCode;

@@ -20,7 +20,10 @@ export async function publishSupernet(input: {
   const { assignment, request, outcome, data } = input;
   const id = newId('sn');
   const key = `supernets/${id}/weights.safetensors`;
-  const { sha256, size } = await input.store.put(key, writeSafetensors(outcome.tensors, { format: 'ntaa-supernet' }));
+  const { sha256, size } = await input.store.put(
+    key,
+    writeSafetensors(outcome.tensors, { format: 'ntaa-supernet' }),
+  );
   const { max } = costRange(tinySpace, data.labels.length);
   const best = outcome.subnets[0]!;
   const metrics = {

@@ -24,7 +24,8 @@ export async function runJob(assignment: JobAssignment, link: JobLink): Promise<
   const store = await openStore(assignment.store);
   try {
     const engine = await initEngine(assignment.engine);
-    if (assignment.attempt === 1) link.events([{ type: 'log', data: { engine: engine.name, reason: engine.reason } }]);
+    if (assignment.attempt === 1)
+      link.events([{ type: 'log', data: { engine: engine.name, reason: engine.reason } }]);
     if (assignment.request.kind === 'adapt') await runAdapt(assignment, link, store, engine);
     else await runPretrain(assignment, link, store, engine);
   } catch (error) {
@@ -56,10 +57,24 @@ async function runAdapt(
       source: supernet.tensors,
       ports,
     });
-    link.progress('export', { fraction: 0.99, eta_seconds: 1, message: 'writing ONNX, TF.js and safetensors' });
+    link.progress('export', {
+      fraction: 0.99,
+      eta_seconds: 1,
+      message: 'writing ONNX, TF.js and safetensors',
+    });
     const out = join(scratch, 'model');
     await mkdir(out);
-    const model = await publishModel({ assignment, request, outcome, data, index, engine, supernet, store, out });
+    const model = await publishModel({
+      assignment,
+      request,
+      outcome,
+      data,
+      index,
+      engine,
+      supernet,
+      store,
+      out,
+    });
     const { metrics, macs, params, baseline, largest, search, seconds } = outcome;
     await link.done({
       status: 'succeeded',
@@ -125,7 +140,12 @@ async function loadSupernet({ supernet }: JobAssignment, store: ObjectStore): Pr
   const bytes = await buffer(await store.get(supernet.key));
   if (createHash('sha256').update(bytes).digest('hex') !== supernet.sha256)
     throw new JobError('storage-unavailable', `The stored weights of supernet ${supernet.id} are damaged`);
-  return { id: supernet.id, sha256: supernet.sha256, space: supernet.search_space, tensors: readSafetensors(bytes).tensors };
+  return {
+    id: supernet.id,
+    sha256: supernet.sha256,
+    space: supernet.search_space,
+    tensors: readSafetensors(bytes).tensors,
+  };
 }
 
 async function fetchData(assignment: JobAssignment, link: JobLink, store: ObjectStore, space: SearchSpace) {
@@ -205,5 +225,3 @@ export async function putFile(
   const { sha256, size } = await store.put(key, createReadStream(path));
   return { key, sha256, size };
 }
-
-

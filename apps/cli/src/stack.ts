@@ -1,0 +1,107 @@
+/** The whole service on this machine: embedded Postgres where none is configured, the API, and the workers. */
+import { rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { parseConfig, type Config } from '@ntaa/config';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '@ntaa/db';
+import { bootstrapKey, claimDataFolder, StartError, type BootstrapKey } from './data-folder.js';
+import { ServiceProcess } from './service-process.js';
+
+/** Workers save their jobs and answers in progress are finished within this time, ms. */
+const STOP_GRACE = 10_000;
+
+export interface StackOptions {
+  /** Environment variables; the children get them too. */
+  readonly env: NodeJS.ProcessEnv;
+  /** File descriptor for the children's output; undefined: this process's own. */
+  readonly output?: number;
+  /** Told about everything an operator should know. */
+  readonly say: (line: string) => void;
+  /** Gives up starting. */
+  readonly signal: AbortSignal;
+}
+export interface Stack {
+  readonly config: Config;
+  readonly url: string;
+  readonly key: BootstrapKey;
+  /** Null without local workers. */
+  readonly engine: string | null;
+  /** Ends all of it, gently; what is left after ten seconds is killed. */
+  stop(): Promise<void>;
+  /** Ends all of it now. Called during `stop`, that one resolves soon. */
+  kill(): void;
+}
+
+/** Throws ConfigError or StartError for what the operator has to put right; nothing is left running then. */
+export async function startStack(options: StackOptions): Promise<Stack> {
+  const { env, signal, say } = options;
+  const config = parseConfig(env);
+  await requireFreePort(config);
+  const processes: ServiceProcess[] = [];
+  const release = await claimDataFolder(config.dataDir);
+  let postgres: EmbeddedPostgres | undefined;
+  const stop = async (): Promise<void> => {
+    await Promise.all(processes.map((process) => process.stop(STOP_GRACE)));
+    await postgres?.stop();
+    await rm(join(config.dataDir, 'scratch'), { recursive: true, force: true });
+    await release();
+  };
+  const kill = (): void => processes.forEach((process) => process.kill());
+  try {
+    const key = await bootstrapKey(config.dataDir, config.apiKey);
+    if (config.databaseUrl === null)
+      postgres = await startEmbeddedPostgres({ dataDir: join(config.dataDir, 'postgres') });
+    signal.throwIfAborted();
+    const resolved = {
+      ...env,
+      NTAA_DATA_DIR: config.dataDir,
+      DATABASE_URL: config.databaseUrl ?? postgres?.url,
+    };
+    const common = { output: options.output, say };
+    const api = new ServiceProcess({
+      ...common,
+      name: 'API',
+      script: new URL('../../api/lib/server.js', import.meta.url),
+      env: { ...resolved, NTAA_API_KEY: key.secret },
+      readyOn: 'listening',
+    });
+    processes.push(api);
+    const workers = Array.from({ length: config.workers }, (_, i) => {
+      const name = config.workers === 1 ? 'worker' : `worker ${i + 1}`;
+      const script = new URL('../../worker/lib/main.js', import.meta.url);
+      return new ServiceProcess({ ...common, name, script, env: resolved, readyOn: 'ready' });
+    });
+    processes.push(...workers);
+    const started = Promise.all(processes.map((process) => process.ready));
+    const [listening, first] = await Promise.race([started, aborted(signal)]);
+    const engine = first === undefined ? null : String(first['engine']);
+    return { config, url: String(listening?.['url']), key, engine, stop, kill };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const fail = (): void => reject(signal.reason as Error);
+    if (signal.aborted) fail();
+    signal.addEventListener('abort', fail, { once: true });
+  });
+}
+
+/** Said before anything is started, instead of in an API's log after everything was. */
+async function requireFreePort({ host, port }: Config): Promise<void> {
+  if (port === 0) return;
+  await new Promise<void>((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      const why =
+        error.code === 'EADDRINUSE'
+          ? `Port ${port} on ${host} is in use by another program. Stop it, or choose another port: PORT=3001 npm start`
+          : `HOST=${host} PORT=${port} cannot be listened on: ${error.message}`;
+      reject(new StartError(why));
+    });
+    probe.listen(port, host, () => probe.close(() => resolve()));
+  });
+}
