@@ -3,6 +3,7 @@
  * asked for with its tenant; what belongs to another tenant is answered like what does not exist.
  */
 import type {
+  ApiKey,
   Candidate,
   Dataset,
   DatasetCounts,
@@ -82,9 +83,11 @@ export interface Keys {
     scopes: readonly string[];
     tenant?: string;
   }): Promise<{ id: string; secret: string }>;
-  /** Makes sure that this secret is an admin key (scope '*') of the default tenant. */
+  /** Makes sure that this secret is an admin key (scope 'admin', the only one so made) of the default tenant. */
   ensureBootstrap(secret: string): Promise<void>;
   verify(secret: string): Promise<Principal | null>;
+  /** Revoked keys included. */
+  list(tenant: string, page?: PageOptions): Promise<Page<ApiKey>>;
   /** false: no such key. */
   revoke(tenant: string, id: string): Promise<boolean>;
 }
@@ -251,9 +254,11 @@ export interface Jobs {
    */
   fail(lease: Lease, error: { code: string; detail: string }, retry: boolean): Promise<JobStatus>;
   cancelled(lease: Lease): Promise<void>;
-  paused(lease: Lease): Promise<void>;
-  /** Gives the lease back without a failure (the worker is shutting down): the job is queued again at once. */
-  release(lease: Lease): Promise<void>;
+  /**
+   * Ends the attempt without a failure (paused as asked, or the worker is shutting down): the job is `paused` if that
+   * is still wanted, `cancelled` if that is, else queued again at once. Returns which.
+   */
+  release(lease: Lease): Promise<JobStatus>;
   /** Takes jobs from lost workers: queued again, or ended as was being asked. Returns their ids. */
   reap(): Promise<string[]>;
   /** Numbers of jobs by status, all tenants; for metrics. */

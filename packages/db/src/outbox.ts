@@ -1,0 +1,72 @@
+import { json, type Client, type Tx } from './client.js';
+import type { Outbox, OutboxEntry } from './types.js';
+
+/** Writes an entry in the caller's transaction: it will be dispatched if, and only if, that commits. */
+export async function enqueue(tx: Tx, tenant: string, entry: OutboxEntry): Promise<void> {
+  await tx.outbox.create({
+    data: { tenantId: tenant, name: entry.name, payload: json(entry.payload), dedupe: entry.dedupe },
+  });
+}
+
+/**
+ * The queue's id of a job's next attempt. The attempt is part of it: while the queue still winds up the attempt
+ * before, an equal id would be refused as a duplicate and the job would wait for the reconciler.
+ */
+export const runEntry = (jobId: string, attempt: number): OutboxEntry => ({
+  name: 'job.run',
+  payload: { job_id: jobId },
+  dedupe: `${jobId}-${attempt + 1}`,
+});
+
+interface Waiting {
+  id: bigint;
+  name: string;
+  payload: unknown;
+  dedupe: string;
+}
+
+export function outbox(db: Client): Outbox {
+  return {
+    dispatch(limit, send) {
+      return db.$transaction(async (tx) => {
+        const rows = await tx.$queryRaw<Waiting[]>`
+          SELECT id, name, payload, dedupe FROM outbox WHERE dispatched_at IS NULL
+          ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED`;
+        const sent: bigint[] = [];
+        let failure: unknown;
+        for (const { id, name, payload, dedupe } of rows)
+          try {
+            await send({ name, payload, dedupe } as OutboxEntry);
+            sent.push(id);
+          } catch (error) {
+            failure = error;
+            break;
+          }
+        await tx.outbox.updateMany({ where: { id: { in: sent } }, data: { dispatchedAt: new Date() } });
+        // What was sent is kept as sent even when a later one fails; with nothing sent, the caller hears why.
+        if (failure !== undefined && sent.length === 0) throw failure;
+        return sent.length;
+      });
+    },
+    async requeueCandidates() {
+      // The reconciler comes by regularly: a good moment to forget what has expired.
+      await db.$executeRaw`DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'`;
+      await db.$executeRaw`DELETE FROM outbox WHERE dispatched_at < now() - interval '1 day'`;
+      const waiting = await db.$queryRaw<{ id: string; attempt: number }[]>`
+        SELECT id, attempt FROM jobs
+        WHERE (status = 'queued' OR (status = 'stopping' AND lease_token IS NULL))
+          AND queued_at < now() - interval '5 seconds' ORDER BY queued_at`;
+      const validating = await db.$queryRaw<{ id: string }[]>`
+        SELECT id FROM datasets
+        WHERE status = 'validating' AND created_at < now() - interval '5 seconds' ORDER BY id`;
+      return [
+        ...waiting.map(({ id, attempt }) => runEntry(id, attempt)),
+        ...validating.map(({ id }): OutboxEntry => ({
+          name: 'dataset.validate',
+          payload: { dataset_id: id },
+          dedupe: id,
+        })),
+      ];
+    },
+  };
+}

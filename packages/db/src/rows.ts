@@ -1,0 +1,110 @@
+/** One mapper for every kind of row: from columns to the contract's shape. */
+import type { ApiKey, Candidate, Dataset, Job, JobEvent, Model, Supernet } from '@ntaa/contracts';
+import type {
+  ApiKey as ApiKeyRow,
+  Candidate as CandidateRow,
+  Dataset as DatasetRow,
+  Job as JobRow,
+  JobEvent as JobEventRow,
+  Model as ModelRow,
+  Supernet as SupernetRow,
+} from './generated/client.js';
+
+export type { JobRow };
+
+const time = (date: Date | null): string | null => date?.toISOString() ?? null;
+/** A JSON column: written by us in this shape. */
+const as = <T>(value: unknown): T => value as T;
+
+export function toApiKey(row: ApiKeyRow): ApiKey {
+  return {
+    id: row.id,
+    object: 'api_key',
+    name: row.name,
+    scopes: row.scopes,
+    created_at: row.createdAt.toISOString(),
+    revoked_at: time(row.revokedAt),
+  };
+}
+
+export function toDataset(row: DatasetRow): Dataset {
+  return {
+    id: row.id,
+    object: 'dataset',
+    name: row.name,
+    status: as(row.status),
+    format: as(row.format),
+    counts: as(row.counts),
+    labels: as(row.labels),
+    report: as(row.report),
+    sha256: row.sha256,
+    created_at: row.createdAt.toISOString(),
+    ready_at: time(row.readyAt),
+  };
+}
+
+export function toSupernet(row: SupernetRow): Supernet {
+  return {
+    id: row.id,
+    object: 'supernet',
+    name: row.name,
+    source: row.source,
+    paradigm: row.paradigm,
+    search_space: as(row.searchSpace),
+    architectures: row.architectures,
+    params: Number(row.params),
+    size_bytes: Number(row.sizeBytes),
+    sha256: row.sha256,
+    metrics: as(row.metrics),
+    builtin: row.builtin,
+    created_at: row.createdAt.toISOString(),
+  };
+}
+
+export function toJob(row: JobRow, queuePosition: number | null): Job {
+  const request = as<Job['request']>(row.request);
+  return {
+    id: row.id,
+    object: 'job',
+    kind: as(row.kind),
+    task: row.task,
+    status: as(row.status),
+    stage: as(row.stage),
+    attempt: row.attempt,
+    progress: as(row.progress),
+    queue_position: queuePosition,
+    request,
+    created_at: row.createdAt.toISOString(),
+    started_at: time(row.startedAt),
+    finished_at: time(row.finishedAt),
+    stop_reason: as(row.stopReason),
+    result: as(row.result),
+    error: as(row.error),
+    metadata: as(request['metadata'] ?? {}),
+  };
+}
+
+export function toJobEvent(row: JobEventRow): JobEvent {
+  return { seq: row.seq, type: as(row.type), created_at: row.createdAt.toISOString(), data: as(row.data) };
+}
+
+export function toCandidate(row: CandidateRow): Candidate {
+  return { ...as<Candidate>(row.data), pareto: row.pareto, selected: row.selected };
+}
+
+export function toModel(row: ModelRow): Model {
+  return {
+    id: row.id,
+    object: 'model',
+    task: row.task,
+    labels: as(row.labels),
+    genotype: as(row.genotype),
+    macs: row.macs,
+    params: Number(row.params),
+    metrics: as(row.metrics),
+    lineage: as(row.lineage),
+    preprocessing: as(row.preprocessing),
+    files: as(row.files),
+    created_at: row.createdAt.toISOString(),
+  };
+}

@@ -1,0 +1,65 @@
+import { newId } from '@ntaa/contracts';
+import { isUniqueViolation, json, type Client } from './client.js';
+import { newestFirst, pageOf } from './page.js';
+import { toSupernet } from './rows.js';
+import { NameTaken, type NewSupernet, type Supernets } from './types.js';
+
+/** Owner of what ships with the service: every tenant sees it. */
+const BUILTIN = 'builtin';
+
+export function supernetColumns(supernet: Omit<NewSupernet, 'id'>) {
+  return {
+    name: supernet.name,
+    source: supernet.source,
+    paradigm: supernet.paradigm,
+    searchSpace: json(supernet.search_space),
+    architectures: supernet.architectures,
+    params: supernet.params,
+    sizeBytes: supernet.size_bytes,
+    sha256: supernet.sha256,
+    metrics: json(supernet.metrics),
+    key: supernet.key,
+  };
+}
+
+export function supernets(db: Client): Supernets {
+  const visible = (tenant: string) => ({ tenantId: { in: [tenant, BUILTIN] } });
+  const find = (tenant: string, idOrName: string) =>
+    db.supernet.findFirst({
+      where: { ...visible(tenant), OR: [{ id: idOrName }, { name: idOrName }] },
+      orderBy: { builtin: 'desc' },
+    });
+  return {
+    async upsertBuiltin(supernet) {
+      const columns = supernetColumns({ ...supernet, key: null });
+      const row = await db.supernet.upsert({
+        where: { tenantId_name: { tenantId: BUILTIN, name: supernet.name } },
+        create: { id: newId('sn'), tenantId: BUILTIN, builtin: true, ...columns },
+        update: columns,
+      });
+      return toSupernet(row);
+    },
+    async create(tenant, supernet) {
+      if (await find(tenant, supernet.name)) throw new NameTaken(supernet.name);
+      try {
+        const data = { id: supernet.id, tenantId: tenant, ...supernetColumns(supernet) };
+        return toSupernet(await db.supernet.create({ data }));
+      } catch (error) {
+        throw isUniqueViolation(error) ? new NameTaken(supernet.name) : error;
+      }
+    },
+    async get(tenant, idOrName) {
+      const row = await find(tenant, idOrName);
+      return row && toSupernet(row);
+    },
+    async list(tenant, options = {}) {
+      const query = newestFirst(tenant, options);
+      const where = { ...query.where, ...visible(tenant) };
+      return pageOf(await db.supernet.findMany({ ...query, where }), query.take, (row) => row.id, toSupernet);
+    },
+    async stored(tenant, idOrName) {
+      const row = await find(tenant, idOrName);
+      return row && { ...toSupernet(row), key: row.key };
+    },
+  };
+}

@@ -1,0 +1,103 @@
+/** The steps of a job's life that both users and workers cause. All run in a transaction that has locked the row. */
+import type { JobStatus } from '@ntaa/contracts';
+import { Prisma } from './generated/client.js';
+import { json, type Tx } from './client.js';
+import { enqueue, runEntry } from './outbox.js';
+import type { JobRow } from './rows.js';
+import { MAX_FAILURES, type Json, type NewEvent } from './types.js';
+
+export const NO_LEASE = { leaseToken: null, leaseUntil: null, worker: null };
+
+/** Appends events to a job whose row is locked, numbered on from its last one. */
+export async function addEvents(
+  tx: Tx,
+  job: Pick<JobRow, 'id' | 'tenantId'>,
+  events: readonly NewEvent[],
+): Promise<void> {
+  if (events.length === 0) return;
+  const { lastSeq } = await tx.job.update({
+    where: { id: job.id },
+    data: { lastSeq: { increment: events.length } },
+    select: { lastSeq: true },
+  });
+  const first = lastSeq - events.length + 1;
+  await tx.jobEvent.createMany({
+    data: events.map(({ type, data }, i) => ({
+      jobId: job.id,
+      tenantId: job.tenantId,
+      seq: first + i,
+      type,
+      data: json(data),
+    })),
+  });
+}
+
+/** Changes status and columns, and says so in the event log. */
+export async function setStatus(
+  tx: Tx,
+  job: JobRow,
+  status: JobStatus,
+  columns: Prisma.JobUpdateInput = {},
+  detail: Json = {},
+): Promise<void> {
+  await tx.job.update({ where: { id: job.id }, data: { status, ...columns } });
+  await addEvents(tx, job, [{ type: 'status', data: { status, attempt: job.attempt, ...detail } }]);
+}
+
+/** Waiting for a worker (again). A job being stopped stays so: its next attempt only has to finish. */
+export async function requeue(
+  tx: Tx,
+  job: JobRow,
+  columns: Prisma.JobUpdateInput = {},
+  detail: Json = {},
+): Promise<void> {
+  const status = job.status === 'stopping' ? 'stopping' : 'queued';
+  await setStatus(tx, job, status, { ...NO_LEASE, queuedAt: new Date(), ...columns }, detail);
+  await enqueue(tx, job.tenantId, runEntry(job.id, job.attempt));
+}
+
+/** The end: status and the last event, `done`. */
+export async function finish(
+  tx: Tx,
+  job: JobRow,
+  status: 'cancelled' | 'succeeded' | 'failed',
+  columns: Prisma.JobUpdateInput = {},
+  detail: Json = {},
+): Promise<void> {
+  await setStatus(tx, job, status, { ...NO_LEASE, finishedAt: new Date(), ...columns }, detail);
+  await addEvents(tx, job, [{ type: 'done', data: { status, ...detail } }]);
+}
+
+/** What becomes of a job whose attempt has failed. */
+export async function endFailedAttempt(
+  tx: Tx,
+  job: JobRow,
+  error: { code: string; detail: string },
+  retry: boolean,
+): Promise<JobStatus> {
+  const failures = job.failures + 1;
+  if (job.status === 'cancelling') {
+    await finish(tx, job, 'cancelled', { failures });
+    return 'cancelled';
+  }
+  if (!retry || failures >= MAX_FAILURES) {
+    await finish(tx, job, 'failed', { failures, error: json(error) }, { error });
+    return 'failed';
+  }
+  await addEvents(tx, job, [{ type: 'warning', data: { ...error, failures } }]);
+  return giveBack(tx, job, { failures });
+}
+
+/** What becomes of a job whose attempt ended unfinished: what the user wants of it, else it is queued again. */
+export async function giveBack(tx: Tx, job: JobRow, columns: Prisma.JobUpdateInput = {}): Promise<JobStatus> {
+  if (job.status === 'cancelling') {
+    await finish(tx, job, 'cancelled', columns);
+    return 'cancelled';
+  }
+  if (job.status === 'pausing') {
+    await setStatus(tx, job, 'paused', { ...NO_LEASE, ...columns });
+    return 'paused';
+  }
+  await requeue(tx, job, columns);
+  return job.status === 'stopping' ? 'stopping' : 'queued';
+}
