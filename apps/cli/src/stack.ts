@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseConfig, type Config } from '@ntaa/config';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '@ntaa/db';
 import { bootstrapKey, claimDataFolder, StartError, type BootstrapKey } from './data-folder.js';
+import { aborted } from './interrupt.js';
 import { ServiceProcess } from './service-process.js';
 
 /** Workers save their jobs and answers in progress are finished within this time, ms. */
@@ -80,14 +81,6 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     await stop();
     throw error;
   }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const fail = (): void => reject(signal.reason as Error);
-    if (signal.aborted) fail();
-    signal.addEventListener('abort', fail, { once: true });
-  });
 }
 
 /** Said before anything is started, instead of in an API's log after everything was. */

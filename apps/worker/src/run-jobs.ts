@@ -16,7 +16,7 @@ export async function runJobs(context: Context, id: string, shutdown: AbortSigna
     if (claim === null) return;
     const end = await withScratch(context.scratch, (scratch) => attempt(context, claim, scratch, shutdown));
     if (end !== 'lost' && isTerminal(end)) await context.store.deletePrefix(`jobs/${id}/`);
-    if (end !== 'queued') return;
+    if (end !== 'queued' && end !== 'stopping') return;
     // Tried again here and now: the queue still counts this very job as being worked on.
     await sleep(RETRY_PAUSE, undefined, { signal: shutdown }).catch(() => undefined);
   }
