@@ -152,7 +152,7 @@ import sharp from 'sharp';
 const { labels, preprocessing: p } = JSON.parse(readFileSync('manifest.json', 'utf8'));
 const { fit, kernel, background } = p;
 const pixels = await sharp(process.argv[2]).autoOrient().flatten({ background }).toColourspace('srgb')
-  .resize(p.width, p.height, { fit, kernel, background }).raw({ depth: 'uchar' }).toBuffer();
+  .resize(p.width, p.height, { fit, kernel, background }).raw().toBuffer();
 const area = p.width * p.height;
 const image = Float32Array.from({ length: 3 * area }, (_, i) => {
   const c = Math.floor(i / area);

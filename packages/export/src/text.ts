@@ -3,7 +3,7 @@
 /** Control, format (bidirectional overrides, zero width), line separator and unpaired surrogate characters. */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 /** What could start Markdown or HTML inside a line or a table cell, links without brackets included. */
-const MARKUP = /[\\`*_{}[\]<>()#+!|~&$:@=]|(?<=www)\./gi;
+const MARKUP = /[\\`*_[\]<>|~&$:@]|(?<=www)\./gi;
 const LONGEST = 100;
 
 const codePoint = (character: string) =>
@@ -14,8 +14,8 @@ export function markdownText(value: string): string {
   const characters = [...value];
   const short = characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join('')}…` : value;
   return short
-    .replace(INVISIBLE, (character) => `⟨U+${codePoint(character)}⟩`)
-    .replace(MARKUP, (character) => `\\${character}`);
+    .replace(MARKUP, (character) => `\\${character}`)
+    .replace(INVISIBLE, (character) => `⟨U+${codePoint(character)}⟩`);
 }
 
 /** Indented JSON in which invisible characters are written as escapes: it parses to the same value. */
