@@ -24,6 +24,7 @@ export interface ImageSize {
 // Working memory of one call; JavaScript runs one at a time.
 const inverse = new Float64Array(6);
 const color = new Float64Array(12);
+const bounds = new Float64Array(6);
 const rgb = new Float64Array(3);
 
 /**
@@ -115,45 +116,66 @@ function warp(
   mean: ArrayLike<number>,
   std: ArrayLike<number>,
 ): void {
-  const [a, b, c, d, e, f] = inverse as unknown as [number, number, number, number, number, number];
-  const [rr, rg, rb, r1, gr, gg, gb, g1, br, bg, bb, b1] = color as unknown as number[] & { length: 12 };
-  const [scaleR, scaleG, scaleB] = [1 / (255 * std[0]!), 1 / (255 * std[1]!), 1 / (255 * std[2]!)];
-  const [shiftR, shiftG, shiftB] = [-mean[0]! / std[0]!, -mean[1]! / std[1]!, -mean[2]! / std[2]!];
-  const row = width * 3;
+  foldNormalisation(mean, std);
+  const [a, b, c] = [inverse[0]!, inverse[1]!, inverse[2]!];
+  const [d, e, f] = [inverse[3]!, inverse[4]!, inverse[5]!];
+  const [rr, rg, rb, r1] = [color[0]!, color[1]!, color[2]!, color[3]!];
+  const [gr, gg, gb, g1] = [color[4]!, color[5]!, color[6]!, color[7]!];
+  const [br, bg, bb, b1] = [color[8]!, color[9]!, color[10]!, color[11]!];
+  const [lowR, lowG, lowB] = [bounds[0]!, bounds[1]!, bounds[2]!];
+  const [highR, highG, highB] = [bounds[3]!, bounds[4]!, bounds[5]!];
+  const edge = fill === 'edge' && width > 1 && height > 1;
+  const [lastX, lastY, row] = [width - 1, height - 1, width * 3];
   let at = offset;
   for (let y = 0; y < height; y++) {
-    let sourceX = b * y + c;
-    let sourceY = e * y + f;
-    for (let x = 0; x < width; x++, at += 3, sourceX += a, sourceY += d) {
-      const x0 = Math.floor(sourceX);
-      const y0 = Math.floor(sourceY);
+    for (let x = 0; x < width; x++, at += 3) {
+      let sourceX = a * x + b * y + c;
+      let sourceY = d * x + e * y + f;
       let red: number, green: number, blue: number;
-      if (x0 >= 0 && y0 >= 0 && x0 < width - 1 && y0 < height - 1) {
+      if (edge || (sourceX >= 0 && sourceY >= 0 && sourceX < lastX && sourceY < lastY)) {
+        // Repeating the border is the same as looking up the nearest point of the image.
+        sourceX = sourceX < 0 ? 0 : sourceX > lastX ? lastX : sourceX;
+        sourceY = sourceY < 0 ? 0 : sourceY > lastY ? lastY : sourceY;
+        let x0 = sourceX | 0;
+        let y0 = sourceY | 0;
+        if (x0 === lastX) x0--;
+        if (y0 === lastY) y0--;
         const fx = sourceX - x0;
         const fy = sourceY - y0;
-        const w00 = (1 - fx) * (1 - fy);
-        const w01 = fx * (1 - fy);
-        const w10 = (1 - fx) * fy;
-        const w11 = fx * fy;
         const i = y0 * row + x0 * 3;
-        red = image[i]! * w00 + image[i + 3]! * w01 + image[i + row]! * w10 + image[i + row + 3]! * w11;
-        green =
-          image[i + 1]! * w00 + image[i + 4]! * w01 + image[i + row + 1]! * w10 + image[i + row + 4]! * w11;
-        blue =
-          image[i + 2]! * w00 + image[i + 5]! * w01 + image[i + row + 2]! * w10 + image[i + row + 5]! * w11;
+        const j = i + row;
+        const w11 = fx * fy;
+        const w01 = fx - w11;
+        const w10 = fy - w11;
+        const w00 = 1 - fx - w10;
+        red = image[i]! * w00 + image[i + 3]! * w01 + image[j]! * w10 + image[j + 3]! * w11;
+        green = image[i + 1]! * w00 + image[i + 4]! * w01 + image[j + 1]! * w10 + image[j + 4]! * w11;
+        blue = image[i + 2]! * w00 + image[i + 5]! * w01 + image[j + 2]! * w10 + image[j + 5]! * w11;
       } else {
         sampleBorder(image, width, height, sourceX, sourceY, fill);
         red = rgb[0]!;
         green = rgb[1]!;
         blue = rgb[2]!;
       }
-      const r = rr! * red + rg! * green + rb! * blue + r1!;
-      const g = gr! * red + gg! * green + gb! * blue + g1!;
-      const bl = br! * red + bg! * green + bb! * blue + b1!;
-      out[at] = (r < 0 ? 0 : r > 255 ? 255 : r) * scaleR + shiftR;
-      out[at + 1] = (g < 0 ? 0 : g > 255 ? 255 : g) * scaleG + shiftG;
-      out[at + 2] = (bl < 0 ? 0 : bl > 255 ? 255 : bl) * scaleB + shiftB;
+      const r = rr * red + rg * green + rb * blue + r1;
+      const g = gr * red + gg * green + gb * blue + g1;
+      const v = br * red + bg * green + bb * blue + b1;
+      out[at] = r < lowR ? lowR : r > highR ? highR : r;
+      out[at + 1] = g < lowG ? lowG : g > highG ? highG : g;
+      out[at + 2] = v < lowB ? lowB : v > highB ? highB : v;
     }
+  }
+}
+
+/** Makes `color` map to normalised values, and `bounds` what 0 and 255 become. */
+function foldNormalisation(mean: ArrayLike<number>, std: ArrayLike<number>): void {
+  for (let c = 0; c < 3; c++) {
+    const scale = 1 / (255 * std[c]!);
+    const shift = -mean[c]! / std[c]!;
+    for (let k = 0; k < 4; k++) color[c * 4 + k]! *= scale;
+    color[c * 4 + 3]! += shift;
+    bounds[c] = shift;
+    bounds[c + 3] = 255 * scale + shift;
   }
 }
 

@@ -1,0 +1,126 @@
+import { DatasetError, type ReportItem } from '@ntaa/contracts';
+import { parse } from 'csv-parse/sync';
+import { skip, splitNamed, unlabelled, type Annotation, type Format, type Layout } from './layout.js';
+
+const isTable = (path: string) => /(^|\/)labels\.csv$/i.test(path);
+const TARGETS = ['label', 'identity', 'gender', 'age'] as const;
+
+/** `labels.csv` with `path` (relative to it) and any of label, identity, camera, age, gender, domain, split. */
+export const csv: Format = {
+  detect: (files) => files.some(({ path }) => isTable(path)),
+  read(files, annotations) {
+    const table = files
+      .map(({ path }) => path)
+      .filter(isTable)
+      .sort((a, b) => a.split('/').length - b.split('/').length)[0];
+    if (table === undefined) throw new DatasetError('format-invalid', 'there is no labels.csv');
+    const folder = table.slice(0, table.lastIndexOf('/') + 1);
+    const { rows, target } = readTable(annotations.get(table)!, table);
+    const known = new Set(files.map(({ path }) => path));
+    const layout: Layout = { images: new Map(), skipped: [], warnings: [], target };
+    const conflicting = new Set<string>();
+    for (const { line, values } of rows) {
+      const path = folder + plain(values.path);
+      const annotation = annotate(path.slice(folder.length), values, target);
+      if ('code' in annotation) layout.skipped.push({ ...annotation, path: `${table}:${line}` });
+      else if (!known.has(path) || path === table)
+        layout.skipped.push(
+          skip(path, 'missing-file', `line ${line} names a file that is not in the archive`),
+        );
+      else add(layout, conflicting, path, annotation, line);
+    }
+    for (const path of conflicting) layout.images.delete(path);
+    for (const { path } of files)
+      if (path !== table && !layout.images.has(path) && !conflicting.has(path))
+        layout.skipped.push(unlabelled(path, 'no row of labels.csv names the file'));
+    return layout;
+  },
+};
+
+interface Row {
+  line: number;
+  values: Record<string, string>;
+}
+
+function readTable(bytes: Buffer, table: string): { rows: Row[]; target: Layout['target'] } {
+  const refuse = (why: string): never => {
+    throw new DatasetError('format-invalid', `labels.csv ${why}`, table);
+  };
+  let text = '';
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes); // drops a byte order mark
+  } catch {
+    refuse('is not UTF-8');
+  }
+  const header = text.slice(0, text.search(/[\r\n]|$/));
+  const delimiter = [',', ';', '\t'].find((mark) => header.includes(mark)) ?? ',';
+  let records: { info: { lines: number }; record: Record<string, string> }[] = [];
+  let columns: string[] = [];
+  try {
+    records = parse(text, {
+      delimiter,
+      columns: (names: string[]) => (columns = names.map((name) => name.trim().toLowerCase())),
+      info: true,
+      skip_empty_lines: true,
+      relax_column_count_less: true,
+      trim: true,
+    }) as unknown as typeof records;
+  } catch (error) {
+    refuse(`cannot be read: ${(error as Error).message}`);
+  }
+  if (!columns.includes('path')) refuse('has no column "path"');
+  const repeated = columns.find((name, i) => name !== '' && columns.indexOf(name) !== i);
+  if (repeated !== undefined) refuse(`has two columns "${repeated}"`);
+  const target = TARGETS.find((name) => columns.includes(name));
+  if (!target) return refuse(`has none of the columns ${TARGETS.join(', ')}`);
+  return { rows: records.map(({ info, record }) => ({ line: info.lines, values: record })), target };
+}
+
+const plain = (path = '') =>
+  path
+    .replaceAll('\\', '/')
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .join('/')
+    .normalize('NFC');
+
+/** What a row says, or why it says nothing. */
+function annotate(
+  path: string,
+  values: Record<string, string>,
+  target: Layout['target'],
+): Annotation | Omit<ReportItem, 'path'> {
+  const invalid = (detail: string) => ({ code: 'csv-row-invalid', detail });
+  if (path === '') return invalid('the path is empty');
+  const label = values[target];
+  if (!label) return invalid(`${path} has no ${target}`);
+  const split = values.split ? splitNamed(values.split) : null;
+  if (values.split && !split) return invalid(`"${values.split}" is not train, validation or test`);
+  const annotation: Annotation = { path, label: label.normalize('NFC'), split };
+  if (values.age) {
+    const age = Number(values.age);
+    if (!(age >= 0 && age <= 150)) return invalid(`"${values.age}" is not an age in years`);
+    annotation.age = age;
+  }
+  for (const name of ['identity', 'camera', 'gender', 'domain'] as const)
+    if (values[name]) annotation[name] = values[name];
+  return annotation;
+}
+
+function add(
+  layout: Layout,
+  conflicting: Set<string>,
+  path: string,
+  annotation: Annotation,
+  line: number,
+): void {
+  const before = layout.images.get(path);
+  if (!before) {
+    layout.images.set(path, annotation);
+  } else if (JSON.stringify(before) === JSON.stringify(annotation)) {
+    layout.warnings.push(skip(path, 'duplicate-row', `line ${line} repeats an earlier row`));
+  } else if (!conflicting.has(path)) {
+    conflicting.add(path);
+    layout.skipped.push(skip(path, 'label-conflict', `line ${line} contradicts an earlier row`));
+  }
+}

@@ -1,0 +1,167 @@
+import {
+  DatasetError,
+  type DatasetCounts,
+  type DatasetFormat,
+  type DatasetReport,
+  type ReportItem,
+} from '@ntaa/contracts';
+import type { Annotation, Layout } from './formats/layout.js';
+import type { ImageError } from './image.js';
+import type { IngestResult, Sample } from './types.js';
+
+/** An accepted image whose label is still a name. */
+export type Accepted = Annotation & Omit<Sample, 'label' | keyof Annotation>;
+
+const LISTED = 1000;
+const SMALL_CLASS = 10;
+const FEWEST_IMAGES = 10;
+
+/** What is found on the way: the report's lists. */
+export class Findings {
+  readonly skipped: ReportItem[] = [];
+  readonly warnings: ReportItem[] = [];
+
+  skip(path: string, { code, message }: ImageError): void {
+    this.skipped.push({ path, code, detail: message });
+  }
+  warn(path: string, code: string, detail: string): void {
+    this.warnings.push({ path, code, detail });
+  }
+  report(error: DatasetError | null, sizes: DatasetReport['sizes']): DatasetReport {
+    return {
+      error: error && { code: error.code, detail: error.message, where: error.where ?? null },
+      skipped: capped(this.skipped),
+      warnings: capped(this.warnings),
+      sizes,
+    };
+  }
+}
+
+/** The first thousand, and one line that counts the others. */
+function capped(items: readonly ReportItem[]): ReportItem[] {
+  if (items.length <= LISTED) return [...items];
+  const more = items.length - LISTED;
+  return [...items.slice(0, LISTED), { path: '', code: 'more', detail: `and ${more} more` }];
+}
+
+/** A dataset that is refused whole, with everything that had been found until then. */
+export class RefusedDataset extends DatasetError {
+  readonly report: DatasetReport;
+  constructor(cause: DatasetError, findings: Findings) {
+    super(cause.code, cause.message, cause.where);
+    this.report = findings.report(cause, null);
+  }
+}
+
+/** Numbers in numeric order when all are numbers, otherwise by code point. */
+export function labelNames(labels: Iterable<string>): string[] {
+  const names = [...new Set(labels)];
+  if (names.every((name) => /^\d{1,9}$/.test(name)))
+    return names.sort((a, b) => Number(a) - Number(b) || (a < b ? -1 : 1));
+  return names.sort((a, b) => (a < b ? -1 : 1));
+}
+
+/**
+ * Counts, labels and warnings of what was accepted.
+ * @throws {DatasetError} when there is nothing to learn from it.
+ */
+export function judge(
+  format: DatasetFormat,
+  target: Layout['target'],
+  accepted: Accepted[],
+  findings: Findings,
+): IngestResult {
+  accepted.sort((a, b) => (a.path < b.path ? -1 : 1));
+  const names = labelNames(accepted.map(({ label }) => label));
+  const position = new Map(names.map((name, i) => [name, i]));
+  const samples = accepted.map((image): Sample => ({ ...image, label: position.get(image.label)! }));
+  const labels = names.map((name) => ({ name, count: 0 }));
+  for (const { label } of samples) labels[label]!.count++;
+  refuse(samples, labels, target, findings);
+  for (const { name, count } of labels)
+    if (count < SMALL_CLASS) findings.warn('', 'class-small', `class ${name} has ${count} images`);
+  warnOfDuplicates(samples, names, findings);
+  const splits = splitCounts(samples);
+  if (splits && target === 'label') warnOfSplits(samples, names, findings);
+  const counts: DatasetCounts = {
+    images: samples.length,
+    skipped: findings.skipped.length,
+    bytes: samples.reduce((sum, { length }) => sum + length, 0),
+    classes: names.length,
+    splits,
+  };
+  return {
+    index: { format, labels: names, samples },
+    counts,
+    labels,
+    report: findings.report(null, sizesOf(samples)),
+  };
+}
+
+function refuse(
+  samples: readonly Sample[],
+  labels: readonly { name: string; count: number }[],
+  target: Layout['target'],
+  findings: Findings,
+): void {
+  const first = findings.skipped[0];
+  if (samples.length === 0)
+    throw new DatasetError(
+      'no-images',
+      `no file is a usable image${first ? `; the first, ${first.path}: ${first.detail}` : ''}`,
+    );
+  if (labels.length < 2 && target !== 'label')
+    throw new DatasetError('degenerate-target', `every image has the ${target} "${labels[0]!.name}"`);
+  if (labels.length < 2)
+    throw new DatasetError('too-few-classes', `all images are of class "${labels[0]!.name}"; two are needed`);
+  if (samples.length < FEWEST_IMAGES)
+    throw new DatasetError('too-few-images', `${samples.length} usable images; ${FEWEST_IMAGES} are needed`);
+  const single = labels.filter(({ count }) => count < 2).length;
+  if (single * 2 > labels.length && target !== 'age')
+    throw new DatasetError('too-few-images', `${single} of ${labels.length} classes have a single image`);
+  const given = samples.some(({ split }) => split !== null);
+  const trained = new Set(
+    samples.filter(({ split }) => (split ?? 'train') === 'train').map(({ label }) => label),
+  );
+  if (given && trained.size < 2)
+    throw new DatasetError('degenerate-target', `the training split has images of ${trained.size} classes`);
+}
+
+function warnOfDuplicates(samples: readonly Sample[], names: readonly string[], findings: Findings): void {
+  const first = new Map<string, Sample>();
+  for (const sample of samples) {
+    const same = first.get(sample.sha1);
+    if (!same) first.set(sample.sha1, sample);
+    else if (same.label !== sample.label)
+      findings.warn(
+        sample.path,
+        'label-conflict',
+        `labelled ${names[sample.label]}, but ${same.path} has the same bytes and is labelled ${names[same.label]}`,
+      );
+    else findings.warn(sample.path, 'duplicate-image', `the same bytes as ${same.path}`);
+    if (same && same.split !== sample.split)
+      findings.warn(sample.path, 'split-leak', `the same bytes as ${same.path} in another split`);
+  }
+}
+
+function warnOfSplits(samples: readonly Sample[], names: readonly string[], findings: Findings): void {
+  for (const split of ['train', 'test'] as const) {
+    const part = samples.filter((sample) => (sample.split ?? 'train') === split);
+    if (part.length === 0) continue;
+    const present = new Set(part.map(({ label }) => label));
+    for (const [label, name] of names.entries())
+      if (!present.has(label)) findings.warn('', 'class-missing', `class ${name} has no image in ${split}`);
+  }
+}
+
+function splitCounts(samples: readonly Sample[]): DatasetCounts['splits'] {
+  if (samples.every(({ split }) => split === null)) return null;
+  const counts = { train: 0, validation: 0, test: 0 };
+  for (const { split } of samples) counts[split ?? 'train']++;
+  return counts;
+}
+
+function sizesOf(samples: readonly Sample[]): DatasetReport['sizes'] {
+  const sides = samples.flatMap(({ width, height }) => [width, height]).sort((a, b) => a - b);
+  return { min: sides[0]!, median: sides[sides.length >> 1]!, max: sides.at(-1)! };
+}
