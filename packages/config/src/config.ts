@@ -1,3 +1,7 @@
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { Reader, type Environment } from './reader.js';
+
 export const ENGINES = ['auto', 'tensorflow-gpu', 'tensorflow', 'wasm'] as const;
 export type EngineChoice = (typeof ENGINES)[number];
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -25,7 +29,7 @@ export interface Config {
   /** Bootstrap admin key; null: one is made at first start. */
   readonly apiKey: string | null;
   readonly dataDir: string;
-  /** Local worker processes; default: one a core. 0: none, others do the work. */
+  /** Local worker processes; default: one a core. 0: none, workers elsewhere do the work. */
   readonly workers: number;
   readonly engine: EngineChoice;
   /** null: embedded Postgres under dataDir. */
@@ -35,7 +39,7 @@ export interface Config {
   /** null: files under dataDir. */
   readonly s3: S3Config | null;
   readonly logLevel: LogLevel;
-  /** Largest request body, bytes. */
+  /** Largest request body, bytes; default 8 GiB. */
   readonly maxUploadBytes: number;
 }
 
@@ -43,13 +47,69 @@ export interface Config {
 export class ConfigError extends Error {
   readonly problems: readonly string[];
   constructor(problems: readonly string[]) {
-    super(`The configuration is not usable:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
+    super(`The configuration is not usable:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
     this.name = 'ConfigError';
     this.problems = problems;
   }
 }
 
 /** Reads the whole configuration from environment variables; throws ConfigError naming everything that is wrong. */
-export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  throw new ConfigError([`not there yet ${Object.keys(env).length}`]);
+export function parseConfig(env: Environment): Config {
+  const read = new Reader(env);
+  const config: Config = {
+    host: read.text('HOST') ?? '127.0.0.1',
+    port: read.integer('PORT', 3000, 0, 65535),
+    apiKey: read.secret('NTAA_API_KEY', 16),
+    dataDir: resolve(read.text('NTAA_DATA_DIR') ?? '.ntaa'),
+    workers: read.integer('NTAA_WORKERS', availableParallelism(), 0, 256),
+    engine: read.choice('NTAA_ENGINE', ENGINES, 'auto'),
+    databaseUrl: read.url(
+      'DATABASE_URL',
+      ['postgres:', 'postgresql:'],
+      'postgres://user:password@host:5432/db',
+    ),
+    redisUrl: read.url('REDIS_URL', ['redis:', 'rediss:'], 'redis://host:6379'),
+    s3: readS3(read),
+    logLevel: read.choice('NTAA_LOG_LEVEL', LOG_LEVELS, 'info'),
+    maxUploadBytes: read.integer('NTAA_MAX_UPLOAD_BYTES', 8 * 2 ** 30, 2 ** 20, Number.MAX_SAFE_INTEGER),
+  };
+  if (config.databaseUrl && new URL(config.databaseUrl).pathname.length < 2)
+    read.problem('DATABASE_URL', 'names no database', 'add one at the end, as in postgres://host:5432/ntaa');
+  if (read.problems.length > 0) throw new ConfigError(read.problems);
+  return config;
+}
+
+function readS3(read: Reader): S3Config | null {
+  const bucket = read.text('S3_BUCKET');
+  const endpoint = read.url('S3_ENDPOINT', ['http:', 'https:'], 'http://host:9000');
+  const region = read.text('S3_REGION') ?? read.text('AWS_REGION') ?? read.text('AWS_DEFAULT_REGION');
+  const credentials = readCredentials(read);
+  if (bucket === null) {
+    for (const name of ['S3_ENDPOINT', 'S3_REGION'])
+      if (read.text(name) !== null)
+        read.problem(name, 'is set, but S3_BUCKET is not', 'set S3_BUCKET too, or neither');
+    return null;
+  }
+  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket))
+    read.problem(
+      'S3_BUCKET',
+      'is not a bucket name',
+      'use 3 to 63 lower-case letters, digits, dots and dashes',
+    );
+  if (endpoint === null && region === null)
+    read.problem('S3_REGION', 'is not set', "set it to the bucket's region, or set S3_ENDPOINT");
+  return { bucket, endpoint, region: region ?? 'us-east-1', credentials };
+}
+
+function readCredentials(read: Reader): S3Config['credentials'] {
+  const accessKeyId = read.text('AWS_ACCESS_KEY_ID');
+  const secretAccessKey = read.text('AWS_SECRET_ACCESS_KEY');
+  const sessionToken = read.text('AWS_SESSION_TOKEN');
+  if (accessKeyId !== null && secretAccessKey !== null)
+    return { accessKeyId, secretAccessKey, ...(sessionToken === null ? {} : { sessionToken }) };
+  if (accessKeyId !== null)
+    read.problem('AWS_SECRET_ACCESS_KEY', 'is not set, but AWS_ACCESS_KEY_ID is', 'set both, or neither');
+  if (secretAccessKey !== null)
+    read.problem('AWS_ACCESS_KEY_ID', 'is not set, but AWS_SECRET_ACCESS_KEY is', 'set both, or neither');
+  return null;
 }

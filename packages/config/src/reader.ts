@@ -1,0 +1,69 @@
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Reads variables one by one and collects what is wrong with them. An empty variable counts as unset. */
+export class Reader {
+  readonly problems: string[] = [];
+  readonly #env: Environment;
+  constructor(env: Environment) {
+    this.#env = env;
+  }
+
+  /** `what` is wrong with a variable, and the remedy. Values are quoted, except of secrets. */
+  problem(name: string, what: string, remedy: string, hide = false): void {
+    const value = this.text(name);
+    const shown = value === null || hide ? '' : `=${JSON.stringify(withoutPassword(value))}`;
+    this.problems.push(`${name}${shown} ${what}: ${remedy}`);
+  }
+
+  text(name: string): string | null {
+    return this.#env[name]?.trim() || null;
+  }
+
+  integer(name: string, fallback: number, least: number, most: number): number {
+    const text = this.text(name);
+    if (text === null) return fallback;
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+    this.problem(
+      name,
+      'is not usable',
+      `give a whole number from ${least} to ${most}, or leave it unset (${fallback})`,
+    );
+    return fallback;
+  }
+
+  choice<T extends string>(name: string, choices: readonly T[], fallback: T): T {
+    const text = this.text(name);
+    if (text === null) return fallback;
+    const found = choices.find((choice) => choice === text);
+    if (found === undefined) this.problem(name, 'is not known', `use one of ${choices.join(', ')}`);
+    return found ?? fallback;
+  }
+
+  /** null when unset or unusable. */
+  url(name: string, protocols: readonly string[], example: string): string | null {
+    const text = this.text(name);
+    if (text === null) return null;
+    const url = URL.canParse(text) ? new URL(text) : null;
+    if (url && protocols.includes(url.protocol) && url.hostname !== '') return text;
+    this.problem(name, 'is not a usable address', `write it like ${example}`);
+    return null;
+  }
+
+  secret(name: string, shortest: number): string | null {
+    const text = this.text(name);
+    if (text !== null && (text.length < shortest || /[^\x21-\x7e]/.test(text)))
+      this.problem(
+        name,
+        'is not usable',
+        `use at least ${shortest} printable ASCII characters, no blanks`,
+        true,
+      );
+    return text;
+  }
+}
+
+/** For messages and logs. */
+function withoutPassword(value: string): string {
+  return value.replace(/\/\/([^/@]*):[^/]*@/, '//$1:***@');
+}
