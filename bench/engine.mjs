@@ -157,8 +157,12 @@ evaluate();
 if (options.profile) profile();
 const tensors = memory().tensors;
 const rounds = { train: [], evaluate: [], torch: [] };
+let cpu = 0;
 for (let i = 0; i < ROUNDS; i++) {
+  const before = process.cpuUsage();
   rounds.train.push(timed(step));
+  const { user, system } = process.cpuUsage(before);
+  cpu += (user + system) / 1e6;
   rounds.evaluate.push(timed(evaluate));
   const peer = torch();
   if (peer) rounds.torch.push(peer.train_img_s);
@@ -169,6 +173,8 @@ console.log(
     train_ms: Math.round(median(rounds.train) * 10) / 10,
     train_img_s: Math.round((BATCH / median(rounds.train)) * 10000) / 10,
     eval_img_s: Math.round((BATCH / median(rounds.evaluate)) * 10000) / 10,
+    // What a step would reach with the core to itself: on a busy machine the honest number of the two.
+    train_img_per_cpu_s: Math.round((BATCH * STEPS * ROUNDS * 10) / cpu) / 10,
     rss_mb: Math.round(process.resourceUsage().maxRSS / 1024),
     loss: lastLoss,
     leaked_tensors: memory().tensors - tensors,

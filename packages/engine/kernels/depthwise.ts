@@ -1,60 +1,102 @@
-// Depthwise convolutions. Four channels of one image at a time are laid out as a zero-padded plane [H][W][4] that fits
-// the first-level cache; sixteen channels (a cache line) are packed together.
-import { loadPart, madd, storePart } from './simd';
+// Depthwise convolutions. Four channels of one image are laid out as a zero-padded plane [rows][pitch][4]; sixteen
+// channels (a cache line) are packed together, and everything proceeds in bands of rows, so that what was packed is
+// used while it is in the first-level cache.
+import { loadPart, madd, storePart, touch } from './simd';
 
-/** Copies channels c0 .. c0+3 (up to 16 for a full cache line) of image[H,W,C] into planes with rows of `pitch` pixels;
- *  `inner` is the offset of pixel (0,0) in a plane, `plane` a plane's size, both in bytes. Borders are left alone. */
-function pack(image: usize, planes: usize, H: i32, W: i32, C: i32, c0: i32, pitch: i32, inner: usize, plane: usize): void {
-  const step = (<usize>C) << 2;
-  let p = image + (c0 << 2);
+/** Output pixels in a band. */
+const BAND: i32 = 64;
+
+/** Copies rows h0 .. h1-1 of channels c0 .. c0+15 of image[H,W,C] into planes with rows of `pitch` pixels; `inner` is
+ *  the offset of pixel (0,0) in a plane, `plane` a plane's size, both in bytes. Borders are left alone. */
+function pack(
+  image: usize, planes: usize, h0: i32, h1: i32, W: i32, C: i32, c0: i32, pitch: i32, inner: usize, plane: usize,
+): void {
+  const step = (<usize>C) << 2, start = image + (<usize>h0) * W * step;
+  let out = planes + inner + (((<usize>h0) * pitch) << 4);
   if (C - c0 >= 16) {
-    for (let h = 0; h < H; h++) {
-      let q = planes + inner + (((<usize>h) * pitch) << 4);
+    let p = start + (c0 << 2);
+    for (let h = h0; h < h1; h++) {
+      let q = out, q1 = q + plane, q2 = q1 + plane, q3 = q2 + plane;
       for (let w = 0; w < W; w++) {
         v128.store(q, v128.load(p));
-        v128.store(q + plane, v128.load(p, 16));
-        v128.store(q + 2 * plane, v128.load(p, 32));
-        v128.store(q + 3 * plane, v128.load(p, 48));
+        v128.store(q1, v128.load(p, 16));
+        v128.store(q2, v128.load(p, 32));
+        v128.store(q3, v128.load(p, 48));
         p += step;
         q += 16;
+        q1 += 16;
+        q2 += 16;
+        q3 += 16;
       }
+      out += pitch << 4;
     }
     return;
   }
   for (let c = c0; c < C; c += 4) {
     const lanes = C - c;
-    p = image + (c << 2);
-    for (let h = 0; h < H; h++) {
-      let q = planes + inner + (((<usize>h) * pitch) << 4);
+    let p = start + (c << 2), row = out;
+    for (let h = h0; h < h1; h++) {
+      let q = row;
       for (let w = 0; w < W; w++) {
         v128.store(q, loadPart(p, lanes));
         p += step;
         q += 16;
       }
+      row += pitch << 4;
     }
-    planes += plane;
+    out += plane;
   }
 }
 
-/** filter[k*k, C] to [ceil(C/4)][k*k][4], zero padded, optionally turned by half a turn. */
-export function packTaps(filter: usize, taps: usize, count: i32, C: i32, turned: bool): void {
+/** filter[k,k,C] to [ceil(C/4)][k*k][4], zero padded. */
+export function packTaps(filter: usize, taps: usize, k: i32, C: i32): void {
   for (let c = 0; c < C; c += 4)
-    for (let t = 0; t < count; t++) {
-      const from = turned ? count - 1 - t : t;
-      v128.store(taps, loadPart(filter + (((<usize>from) * C + c) << 2), C - c));
+    for (let t = 0; t < k * k; t++) {
+      v128.store(taps, loadPart(filter + (((<usize>t) * C + c) << 2), C - c));
       taps += 16;
     }
 }
 
-/** The stride is carried as the size of a type, so that it is a constant in every address. */
+/** The taps that reach input positions of one phase (position + pad modulo the stride): first, first + stride, ... */
 // @ts-ignore: decorator
 @inline
-function plane8<S>(p: usize, row: usize, taps: usize, k: i32, y: usize, step: usize, count: i32, lanes: i32): void {
-  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-  let a4 = f32x4.splat(0), a5 = f32x4.splat(0), a6 = f32x4.splat(0), a7 = f32x4.splat(0);
-  for (let i = 0; i < k; i++) {
+function firstTap(phase: i32, pad: i32, stride: i32): i32 {
+  return (phase + pad) % stride;
+}
+
+// @ts-ignore: decorator
+@inline
+function tapCount(first: i32, k: i32, stride: i32): i32 {
+  return max(0, (k - first + stride - 1) / stride);
+}
+
+/** As packTaps, but per channel block phase by phase, each turned by half a turn: for the gradient in the input. */
+export function packPhases(filter: usize, taps: usize, k: i32, C: i32, stride: i32, top: i32, left: i32): void {
+  for (let c = 0; c < C; c += 4)
+    for (let ph = 0; ph < stride; ph++)
+      for (let pw = 0; pw < stride; pw++) {
+        const i0 = firstTap(ph, top, stride), j0 = firstTap(pw, left, stride);
+        const rows = tapCount(i0, k, stride), columns = tapCount(j0, k, stride);
+        for (let i = rows - 1; i >= 0; i--)
+          for (let j = columns - 1; j >= 0; j--) {
+            const tap = (i0 + i * stride) * k + j0 + j * stride;
+            v128.store(taps, loadPart(filter + (((<usize>tap) * C + c) << 2), C - c));
+            taps += 16;
+          }
+      }
+}
+
+/** Eight outputs, `step` bytes apart (the last `8 - count` are dropped), of windows S pixels apart. The stride is
+ *  carried as the size of a type, so that it is a constant in every address. */
+// @ts-ignore: decorator
+@inline
+function eight<S>(
+  p: usize, row: usize, taps: usize, kr: i32, kc: i32, y: usize, step: usize, count: i32, lanes: i32,
+): void {
+  let a0 = f32x4.splat(0), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
+  for (let i = 0; i < kr; i++) {
     let q = p;
-    const end = p + (k << 4);
+    const end = p + (kc << 4);
     while (q < end) {
       const w = v128.load(taps);
       a0 = madd(v128.load(q), w, a0);
@@ -82,11 +124,13 @@ function plane8<S>(p: usize, row: usize, taps: usize, k: i32, y: usize, step: us
 
 // @ts-ignore: decorator
 @inline
-function plane4<S>(p: usize, row: usize, taps: usize, k: i32, y: usize, step: usize, count: i32, lanes: i32): void {
-  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-  for (let i = 0; i < k; i++) {
+function four<S>(
+  p: usize, row: usize, taps: usize, kr: i32, kc: i32, y: usize, step: usize, count: i32, lanes: i32,
+): void {
+  let a0 = f32x4.splat(0), a1 = a0, a2 = a0, a3 = a0;
+  for (let i = 0; i < kr; i++) {
     let q = p;
-    const end = p + (k << 4);
+    const end = p + (kc << 4);
     while (q < end) {
       const w = v128.load(taps);
       a0 = madd(v128.load(q), w, a0);
@@ -104,111 +148,109 @@ function plane4<S>(p: usize, row: usize, taps: usize, k: i32, y: usize, step: us
   if (count > 3) storePart(y + 3 * step, a3, lanes);
 }
 
-/** One plane: y[OH,OW] (channels C apart) = plane correlated with taps. */
+/** `rows` x `width` outputs: windows of kr x kc taps on a plane whose rows are `row` bytes; outputs are `step` bytes
+ *  apart in a row, rows `yRow` bytes. */
+// @ts-ignore: decorator
+@inline
 function correlate<S>(
-  plane: usize, taps: usize, y: usize, OH: i32, OW: i32, C: i32, pitch: i32, k: i32, lanes: i32,
+  p: usize, row: usize, taps: usize, kr: i32, kc: i32, y: usize, step: usize, yRow: usize, rows: i32, width: i32,
+  lanes: i32,
 ): void {
-  const row = (<usize>pitch) << 4, step = (<usize>C) << 2;
-  for (let oh = 0; oh < OH; oh++) {
-    let p = plane + (<usize>oh) * row * sizeof<S>();
-    let ow = 0;
-    while (OW - ow > 4) {
-      plane8<S>(p, row, taps, k, y, step, OW - ow, lanes);
-      const done = min(8, OW - ow);
-      y += (<usize>done) * step;
-      p += 128 * sizeof<S>();
-      ow += done;
+  for (let r = 0; r < rows; r++) {
+    let q = p, out = y, w = 0;
+    while (width - w > 4) {
+      eight<S>(q, row, taps, kr, kc, out, step, width - w, lanes);
+      w += 8;
+      q += 128 * sizeof<S>();
+      out += 8 * step;
     }
-    if (ow < OW) {
-      plane4<S>(p, row, taps, k, y, step, OW - ow, lanes);
-      y += (<usize>(OW - ow)) * step;
-    }
+    if (w < width) four<S>(q, row, taps, kr, kc, out, step, width - w, lanes);
+    p += row * sizeof<S>();
+    y += yRow;
   }
 }
 
-/** y[N,OH,OW,C] = x[N,H,W,C] correlated with packed taps. planes: 4 zeroed planes of rows x pitch pixels plus slack. */
+/** y[N,OH,OW,C] = x[N,H,W,C] correlated with packed taps, at stride 1 or 2.
+ *  planes: 4 zeroed planes of rows x pitch pixels, plus room behind for the dropped outputs' windows. */
 export function depthwise(
   x: usize, taps: usize, y: usize, planes: usize, N: i32, H: i32, W: i32, C: i32, OH: i32, OW: i32,
   k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32,
 ): void {
-  const plane = ((<usize>rows) * pitch) << 4, inner = ((<usize>top) * pitch + left) << 4;
-  const sizeX = (<usize>H) * W * C * 4, sizeY = (<usize>OH) * OW * C * 4;
+  const row = (<usize>pitch) << 4, plane = row * rows, inner = ((<usize>top) * pitch + left) << 4;
+  const step = (<usize>C) << 2, yRow = step * OW, band = max(1, BAND / OW);
   for (let n = 0; n < N; n++) {
+    touch(x, (<usize>H) * W * step, planes + 4 * plane);
     for (let c0 = 0; c0 < C; c0 += 16) {
-      pack(x, planes, H, W, C, c0, pitch, inner, plane);
-      let p = planes;
-      for (let c = c0; c < min(C, c0 + 16); c += 4) {
-        const t = taps + (((<usize>c) * k * k) << 2);
-        if (stride == 1) correlate<u8>(p, t, y + (c << 2), OH, OW, C, pitch, k, C - c);
-        else correlate<u16>(p, t, y + (c << 2), OH, OW, C, pitch, k, C - c);
-        p += plane;
+      let packed = 0;
+      for (let o = 0; o < OH; o += band) {
+        const count = min(band, OH - o), need = max(packed, min(H, (o + count - 1) * stride + k - top));
+        pack(x, planes, packed, need, W, C, c0, pitch, inner, plane);
+        packed = need;
+        let p = planes + (<usize>(o * stride)) * row;
+        for (let c = c0; c < min(C, c0 + 16); c += 4) {
+          const t = taps + (((<usize>c) * k * k) << 2), out = y + (<usize>o) * yRow + (c << 2);
+          if (stride == 1) correlate<u8>(p, row, t, k, k, out, step, yRow, count, OW, C - c);
+          else correlate<u16>(p, row, t, k, k, out, step, yRow, count, OW, C - c);
+          p += plane;
+        }
       }
     }
-    x += sizeX;
-    y += sizeY;
+    x += (<usize>H) * W * step;
+    y += (<usize>OH) * yRow;
   }
 }
 
-/** Adds dy[OH,OW][4] times every tap into the plane, `stride` pixels apart. */
-function spread(dy: usize, taps: usize, plane: usize, OH: i32, OW: i32, pitch: i32, k: i32, stride: i32): void {
-  const step = (<usize>stride) << 4;
-  for (let oh = 0; oh < OH; oh++) {
-    let t = taps;
-    const end = dy + (OW << 4);
-    for (let i = 0; i < k; i++)
-      for (let j = 0; j < k; j++) {
-        const w = v128.load(t);
-        let q = plane + (((<usize>(oh * stride + i)) * pitch + j) << 4);
-        for (let p = dy; p < end; p += 16) {
-          v128.store(q, madd(v128.load(p), w, v128.load(q)));
-          q += step;
-        }
-        t += 16;
-      }
-    dy = end;
-  }
-}
-
-/** dx[N,H,W,C] for any stride: dy spread over zeroed padded planes, their inner part copied out.
- *  planes: 4 planes of dy (OH x OW), then one of rows x pitch. */
+/** dx[N,H,W,C] at any stride: input positions of one phase see the same taps, on neighbouring values of dy.
+ *  planes: as above, of dy with `border` zero pixels above and to the left. */
 export function depthwiseBackInput(
   dy: usize, taps: usize, dx: usize, planes: usize, N: i32, H: i32, W: i32, C: i32, OH: i32, OW: i32,
-  k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32,
+  k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32, border: i32,
 ): void {
-  const small = ((<usize>OH) * OW) << 4, large = ((<usize>rows) * pitch) << 4, sum = planes + 4 * small;
-  const step = (<usize>C) << 2;
+  const row = (<usize>pitch) << 4, plane = row * rows, inner = ((<usize>border) * pitch + border) << 4;
+  const step = (<usize>C) << 2, dxRow = step * W, band = max(1, BAND / W);
+  const reach = (top + stride) / stride + 1;
   for (let n = 0; n < N; n++) {
+    touch(dy, (<usize>OH) * OW * step, planes + 4 * plane);
     for (let c0 = 0; c0 < C; c0 += 16) {
-      pack(dy, planes, OH, OW, C, c0, OW, 0, small);
-      let p = planes;
-      for (let c = c0; c < min(C, c0 + 16); c += 4) {
-        memory.fill(sum, 0, large);
-        spread(p, taps + (((<usize>c) * k * k) << 2), sum, OH, OW, pitch, k, stride);
-        let out = dx + (c << 2);
-        for (let h = 0; h < H; h++) {
-          let q = sum + (((<usize>(h + top)) * pitch + left) << 4);
-          for (let w = 0; w < W; w++) {
-            storePart(out, v128.load(q), C - c);
-            out += step;
-            q += 16;
-          }
+      let packed = 0;
+      // Rows a of one band are input rows a * stride + phase.
+      for (let a = 0; a * stride < H; a += band) {
+        const need = max(packed, min(OH, a + band + reach));
+        pack(dy, planes, packed, need, OW, C, c0, pitch, inner, plane);
+        packed = need;
+        for (let c = c0; c < min(C, c0 + 16); c += 4) {
+          let t = taps + (((<usize>c) * k * k) << 2);
+          const p = planes + (<usize>((c - c0) >> 2)) * plane;
+          for (let ph = 0; ph < stride; ph++)
+            for (let pw = 0; pw < stride; pw++) {
+              const i0 = firstTap(ph, top, stride), j0 = firstTap(pw, left, stride);
+              const kr = tapCount(i0, k, stride), kc = tapCount(j0, k, stride);
+              const r0 = border + a + (ph + top - i0) / stride - (kr - 1);
+              const s0 = border + (pw + left - j0) / stride - (kc - 1);
+              const height = min(band, (H - ph + stride - 1) / stride - a), width = (W - pw + stride - 1) / stride;
+              const out = dx + (<usize>(a * stride + ph)) * dxRow + (<usize>pw) * step + (c << 2);
+              correlate<u8>(
+                p + (<usize>r0) * row + (s0 << 4), row, t, kr, kc, out, step * stride, dxRow * stride, height, width,
+                C - c,
+              );
+              t += (kr * kc) << 4;
+            }
         }
-        p += small;
       }
     }
     dy += (<usize>OH) * OW * step;
-    dx += (<usize>H) * W * step;
+    dx += (<usize>H) * dxRow;
   }
 }
 
-/** Sums over one plane for a 3x3 filter: nine accumulators hide the latency of the additions. */
-function taps3(plane: usize, dy: usize, sums: usize, OH: i32, OW: i32, pitch: i32, stride: i32): void {
-  const row = (<usize>pitch) << 4, step = (<usize>stride) << 4;
+/** Adds to the sums of a 3x3 filter: nine accumulators hide the latency of the additions. */
+function taps3(plane: usize, dy: usize, sums: usize, rows: i32, OW: i32, row: usize, stride: i32): void {
+  const step = (<usize>stride) << 4;
   let s0 = v128.load(sums), s1 = v128.load(sums, 16), s2 = v128.load(sums, 32), s3 = v128.load(sums, 48);
   let s4 = v128.load(sums, 64), s5 = v128.load(sums, 80), s6 = v128.load(sums, 96), s7 = v128.load(sums, 112);
   let s8 = v128.load(sums, 128);
-  for (let oh = 0; oh < OH; oh++) {
-    let p = plane + (<usize>oh) * row * stride, q = p + row, r = q + row;
+  for (let r = 0; r < rows; r++) {
+    let p = plane, q = p + row, u = q + row;
     const end = dy + (OW << 4);
     while (dy < end) {
       const d = v128.load(dy);
@@ -218,14 +260,15 @@ function taps3(plane: usize, dy: usize, sums: usize, OH: i32, OW: i32, pitch: i3
       s3 = madd(v128.load(q), d, s3);
       s4 = madd(v128.load(q, 16), d, s4);
       s5 = madd(v128.load(q, 32), d, s5);
-      s6 = madd(v128.load(r), d, s6);
-      s7 = madd(v128.load(r, 16), d, s7);
-      s8 = madd(v128.load(r, 32), d, s8);
+      s6 = madd(v128.load(u), d, s6);
+      s7 = madd(v128.load(u, 16), d, s7);
+      s8 = madd(v128.load(u, 32), d, s8);
       p += step;
       q += step;
-      r += step;
+      u += step;
       dy += 16;
     }
+    plane += row * stride;
   }
   v128.store(sums, s0);
   v128.store(sums, s1, 16);
@@ -238,14 +281,12 @@ function taps3(plane: usize, dy: usize, sums: usize, OH: i32, OW: i32, pitch: i3
   v128.store(sums, s8, 128);
 }
 
-/** Sums for up to 7 taps of filter row i, starting at column j. */
-function tapsRow(
-  plane: usize, dy: usize, sums: usize, OH: i32, OW: i32, pitch: i32, stride: i32, i: i32, count: i32,
-): void {
+/** Adds to the sums of up to 7 neighbouring taps of one filter row; the plane starts at the first tap. */
+function tapsRow(plane: usize, dy: usize, sums: usize, rows: i32, OW: i32, row: usize, stride: i32, count: i32): void {
   const step = (<usize>stride) << 4;
   let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0;
-  for (let oh = 0; oh < OH; oh++) {
-    let p = plane + (((<usize>(oh * stride + i)) * pitch) << 4);
+  for (let r = 0; r < rows; r++) {
+    let p = plane;
     const end = dy + (OW << 4);
     if (count > 5)
       while (dy < end) {
@@ -271,6 +312,7 @@ function tapsRow(
         p += step;
         dy += 16;
       }
+    plane += row * stride;
   }
   v128.store(sums, f32x4.add(v128.load(sums), s0));
   if (count > 1) v128.store(sums, f32x4.add(v128.load(sums, 16), s1), 16);
@@ -281,33 +323,41 @@ function tapsRow(
   if (count > 6) v128.store(sums, f32x4.add(v128.load(sums, 96), s6), 96);
 }
 
-/** dw[k,k,C]. planes: 4 zeroed planes of rows x pitch plus slack; grads: 4 planes of OH x OW;
- *  sums: ceil(C/4) * k*k vectors, overwritten. */
+/** dw[k,k,C]. planes: as for depthwise(); grads: room for 4 bands of dy; sums: ceil(C/4) * k*k vectors, overwritten. */
 export function depthwiseBackFilter(
   x: usize, dy: usize, dw: usize, planes: usize, grads: usize, sums: usize, N: i32, H: i32, W: i32, C: i32,
   OH: i32, OW: i32, k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32,
 ): void {
-  const plane = ((<usize>rows) * pitch) << 4, small = ((<usize>OH) * OW) << 4;
-  const inner = ((<usize>top) * pitch + left) << 4, taps = k * k;
+  const row = (<usize>pitch) << 4, plane = row * rows, inner = ((<usize>top) * pitch + left) << 4, taps = k * k;
+  const band = max(1, BAND / OW), small = ((<usize>band) * OW) << 4, image = (<usize>OH) * OW * C * 4;
   memory.fill(sums, 0, (<usize>((C + 3) & ~3)) * taps * 4);
   for (let n = 0; n < N; n++) {
+    touch(x, (<usize>H) * W * C * 4, planes + 4 * plane);
+    touch(dy, image, planes + 4 * plane);
     for (let c0 = 0; c0 < C; c0 += 16) {
-      pack(x, planes, H, W, C, c0, pitch, inner, plane);
-      pack(dy, grads, OH, OW, C, c0, OW, 0, small);
-      let p = planes, d = grads;
-      for (let c = c0; c < min(C, c0 + 16); c += 4) {
-        const s = sums + (((<usize>c) * taps) << 2);
-        if (k == 3) taps3(p, d, s, OH, OW, pitch, stride);
-        else
-          for (let i = 0; i < k; i++)
-            for (let j = 0; j < k; j += 7)
-              tapsRow(p + (j << 4), d, s + ((i * k + j) << 4), OH, OW, pitch, stride, i, min(7, k - j));
-        p += plane;
-        d += small;
+      let packed = 0;
+      for (let o = 0; o < OH; o += band) {
+        const count = min(band, OH - o), need = max(packed, min(H, (o + count - 1) * stride + k - top));
+        pack(x, planes, packed, need, W, C, c0, pitch, inner, plane);
+        packed = need;
+        pack(dy + (<usize>o) * OW * C * 4, grads, 0, count, OW, C, c0, OW, 0, small);
+        let p = planes + (<usize>(o * stride)) * row, d = grads;
+        for (let c = c0; c < min(C, c0 + 16); c += 4) {
+          const s = sums + (((<usize>c) * taps) << 2);
+          if (k == 3) taps3(p, d, s, count, OW, row, stride);
+          else
+            for (let i = 0; i < k; i++)
+              for (let j = 0; j < k; j += 7)
+                tapsRow(
+                  p + (<usize>i) * row + (j << 4), d, s + ((i * k + j) << 4), count, OW, row, stride, min(7, k - j),
+                );
+          p += plane;
+          d += small;
+        }
       }
     }
     x += (<usize>H) * W * C * 4;
-    dy += (<usize>OH) * OW * C * 4;
+    dy += image;
   }
   for (let c = 0; c < C; c += 4)
     for (let t = 0; t < taps; t++)

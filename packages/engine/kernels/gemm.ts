@@ -1,6 +1,6 @@
 // Matrix products. The right factor is packed into panels of 8 columns (zero padded), the left one is read in place;
 // a tile of 4 rows x 8 columns stays in registers. The loop over k is not unrolled: V8 spills registers when it is.
-import { loadPart, madd, storePart } from './simd';
+import { loadPart, madd, storePart, touch } from './simd';
 
 /** Packs b, element (k, n) at b + 4 * (k * strideK + n * strideN), into ceil(N/8) panels [K][8]. */
 export function packPanels(b: usize, panels: usize, K: i32, N: i32, strideK: i32, strideN: i32): void {
@@ -206,6 +206,8 @@ export const OUTER_ROWS: i32 = 128;
 /** tiles += a[rows,K]^T * b[rows,N]; tiles are [ceil(K/4)][ceil(N/8)][4][8], packed is room for both packed factors. */
 export function outerBlock(a: usize, b: usize, tiles: usize, packed: usize, rows: i32, K: i32, N: i32): void {
   const fours = packed, eights = packed + (<usize>rows) * (((K + 3) & ~3) << 2);
+  touch(a, (<usize>rows) * K * 4, packed);
+  touch(b, (<usize>rows) * N * 4, packed);
   packFours(a, fours, rows, K);
   packEights(b, eights, rows, N);
   const sizeA = (<usize>rows) << 4, sizeB = (<usize>rows) << 5;

@@ -1,6 +1,6 @@
 // Batch norm over rows x[M,C]. Statistics are taken in blocks of rows that stay in the cache (block mean, then squared
 // deviations from it) and merged in float64, so one pass over memory is as exact as two.
-import { loadPart, madd, storePart } from './simd';
+import { loadPart, madd, storePart, touch } from './simd';
 
 export const LINEAR: i32 = 0;
 export const RELU: i32 = 1;
@@ -36,26 +36,69 @@ function blockRows(C: i32): i32 {
   return max(16, 4096 / C);
 }
 
-/** mean[C] and biased variance[C]; totals is room for 2 * C float64. */
+/** Sums of four vectors (one cache line) of each row; their chains of additions overlap. */
+// @ts-ignore: decorator
+@inline
+function blockMoments16(p: usize, ld: usize, rows: i32, mean: usize, squares: usize): void {
+  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, q = p;
+  for (let r = 0; r < rows; r++, q += ld) {
+    s0 = f32x4.add(s0, v128.load(q));
+    s1 = f32x4.add(s1, v128.load(q, 16));
+    s2 = f32x4.add(s2, v128.load(q, 32));
+    s3 = f32x4.add(s3, v128.load(q, 48));
+  }
+  const count = f32x4.splat(<f32>rows);
+  const m0 = f32x4.div(s0, count), m1 = f32x4.div(s1, count), m2 = f32x4.div(s2, count), m3 = f32x4.div(s3, count);
+  s0 = s1 = s2 = s3 = f32x4.splat(0);
+  q = p;
+  for (let r = 0; r < rows; r++, q += ld) {
+    const d0 = f32x4.sub(v128.load(q), m0), d1 = f32x4.sub(v128.load(q, 16), m1);
+    const d2 = f32x4.sub(v128.load(q, 32), m2), d3 = f32x4.sub(v128.load(q, 48), m3);
+    s0 = madd(d0, d0, s0);
+    s1 = madd(d1, d1, s1);
+    s2 = madd(d2, d2, s2);
+    s3 = madd(d3, d3, s3);
+  }
+  v128.store(mean, m0);
+  v128.store(mean, m1, 16);
+  v128.store(mean, m2, 32);
+  v128.store(mean, m3, 48);
+  v128.store(squares, s0);
+  v128.store(squares, s1, 16);
+  v128.store(squares, s2, 32);
+  v128.store(squares, s3, 48);
+}
+
+// @ts-ignore: decorator
+@inline
+function blockMoments4(p: usize, ld: usize, rows: i32, mean: usize, squares: usize, lanes: i32): void {
+  let sum = f32x4.splat(0), square = f32x4.splat(0), q = p;
+  for (let r = 0; r < rows; r++, q += ld) sum = f32x4.add(sum, loadPart(q, lanes));
+  const centre = f32x4.div(sum, f32x4.splat(<f32>rows));
+  q = p;
+  for (let r = 0; r < rows; r++, q += ld) {
+    const d = f32x4.sub(loadPart(q, lanes), centre);
+    square = madd(d, d, square);
+  }
+  storePart(mean, centre, lanes);
+  storePart(squares, square, lanes);
+}
+
+/** mean[C] and biased variance[C]; totals is room for 2 * C + 2 float64. */
 export function moments(x: usize, M: i32, C: i32, mean: usize, variance: usize, totals: usize): void {
   const ld = (<usize>C) << 2, block = blockRows(C);
   memory.fill(totals, 0, (<usize>C) << 4);
   for (let m = 0; m < M; m += block) {
     const rows = min(block, M - m), base = x + (<usize>m) * ld;
-    for (let c = 0; c < C; c += 4) {
-      const lanes = C - c;
-      let sum = f32x4.splat(0), square = f32x4.splat(0), p = base + (c << 2);
-      if (lanes >= 4)
-        for (let r = 0; r < rows; r++, p += ld) sum = f32x4.add(sum, v128.load(p));
-      else for (let r = 0; r < rows; r++, p += ld) sum = f32x4.add(sum, loadPart(p, lanes));
-      const centre = f32x4.div(sum, f32x4.splat(<f32>rows));
-      p = base + (c << 2);
-      for (let r = 0; r < rows; r++, p += ld) {
-        const d = f32x4.sub(lanes >= 4 ? v128.load(p) : loadPart(p, lanes), centre);
-        square = madd(d, d, square);
-      }
-      storePart(mean + (c << 2), centre, lanes);
-      storePart(variance + (c << 2), square, lanes);
+    touch(base, (<usize>rows) * ld, totals + (C << 4));
+    let c0 = 0;
+    for (; c0 + 16 <= C; c0 += 16) {
+      const at = c0 << 2;
+      blockMoments16(base + at, ld, rows, mean + at, variance + at);
+    }
+    for (; c0 < C; c0 += 4) {
+      const at = c0 << 2;
+      blockMoments4(base + at, ld, rows, mean + at, variance + at, C - c0);
     }
     const before = <f64>m, count = <f64>rows;
     for (let c = 0; c < C; c++) {
@@ -109,13 +152,32 @@ function gradSums(
   memory.fill(totals, 0, (<usize>C) << 4);
   for (let m = 0; m < M; m += block) {
     const rows = min(block, M - m);
-    for (let c = 0; c < C; c += 4) {
+    touch(x, (<usize>rows) * ld, totals + (C << 4));
+    touch(dy, (<usize>rows) * ld, totals + (C << 4));
+    let c = 0;
+    for (; c + 8 <= C; c += 8) {
+      const at = c << 2;
+      const a0 = v128.load(scale + at), a1 = v128.load(scale + at, 16);
+      const b0 = v128.load(shift + at), b1 = v128.load(shift + at, 16);
+      const mu0 = v128.load(centre + at), mu1 = v128.load(centre + at, 16);
+      let p0 = f32x4.splat(0), p1 = p0, q0 = p0, q1 = p0, p = x + at, q = dy + at;
+      for (let r = 0; r < rows; r++, p += ld, q += ld) {
+        const v0 = v128.load(p), d0 = through(v128.load(q), madd(v0, a0, b0), act);
+        p0 = f32x4.add(p0, d0);
+        q0 = madd(d0, f32x4.sub(v0, mu0), q0);
+        const v1 = v128.load(p, 16), d1 = through(v128.load(q, 16), madd(v1, a1, b1), act);
+        p1 = f32x4.add(p1, d1);
+        q1 = madd(d1, f32x4.sub(v1, mu1), q1);
+      }
+      addLanes(totals + (c << 4), p0, q0, 4);
+      addLanes(totals + (c << 4) + 64, p1, q1, 4);
+    }
+    for (; c < C; c += 4) {
       const lanes = C - c, at = c << 2;
       const a = loadPart(scale + at, lanes), b = loadPart(shift + at, lanes), mu = loadPart(centre + at, lanes);
       let p = x + at, q = dy + at, plain = f32x4.splat(0), moment = f32x4.splat(0);
       for (let r = 0; r < rows; r++, p += ld, q += ld) {
-        const v = lanes >= 4 ? v128.load(p) : loadPart(p, lanes);
-        const d = through(lanes >= 4 ? v128.load(q) : loadPart(q, lanes), madd(v, a, b), act);
+        const v = loadPart(p, lanes), d = through(loadPart(q, lanes), madd(v, a, b), act);
         plain = f32x4.add(plain, d);
         moment = madd(d, f32x4.sub(v, mu), moment);
       }
@@ -142,7 +204,7 @@ function addLanes(t: usize, a: v128, b: v128, lanes: i32): void {
   if (lanes > 3) addPair(t + 48, f32x4.extract_lane(a, 3), f32x4.extract_lane(b, 3));
 }
 
-/** Per channel, as float64 pairs: sum of d and of d * (x - centre), where d = dy * act'(x * scale + shift). */
+/** Per channel, as float64 pairs (totals has room for one more): sum of d and of d * (x - centre), where d = dy * act'(x * scale + shift). */
 export function affineGradSums(
   x: usize, dy: usize, M: i32, C: i32, scale: usize, shift: usize, centre: usize, totals: usize, act: i32,
 ): void {

@@ -22,6 +22,8 @@ const PATCH_BYTES = 96 * 1024;
 const OUTER_ROWS = 128;
 /** Tiles of 8 pixels may read this far behind a plane's last row. */
 const SLACK = 1024;
+/** Output pixels that depthwise kernels take at a time; must equal BAND in kernels/depthwise.ts. */
+const BAND = 64;
 
 function convInfo(x: number[], filter: number[], attrs: ConvAttrs, depthwise: boolean): Info | undefined {
   const { strides, pad, dilations, dimRoundingMode, dataFormat } = attrs;
@@ -153,7 +155,7 @@ function depthwise(heap: Heap, x: tf.TensorInfo, filter: tf.TensorInfo, i: Info)
   const { top, left } = i.padInfo;
   const plane = planes([i.inHeight, i.inWidth], [i.outHeight, i.outWidth], k, stride, [top, left]);
   const [taps = 0, room = 0] = heap.scratch(tapBytes(k, C), 4 * plane.bytes + SLACK);
-  heap.kernels.packTaps(heap.pointer(filter), taps, k * k, C, false);
+  heap.kernels.packTaps(heap.pointer(filter), taps, k, C);
   heap.zero(room, 4 * plane.bytes + SLACK);
   heap.kernels.depthwise(
     ...[heap.pointer(x), taps, heap.pointer(y), room, i.batchSize, i.inHeight, i.inWidth, C],
@@ -166,28 +168,17 @@ function depthwiseBackInput(heap: Heap, dy: tf.TensorInfo, filter: tf.TensorInfo
   const dx = heap.output(i.inShape);
   const { filterHeight: k, strideHeight: stride, inChannels: C } = i;
   const { top, left } = i.padInfo;
-  const inSize: [number, number] = [i.inHeight, i.inWidth];
-  const outSize: [number, number] = [i.outHeight, i.outWidth];
-  if (stride === 1 && top < k && left < k) {
-    // The gradient of a correlation is a correlation with the filter turned by half a turn.
-    const [above, before] = [k - 1 - top, k - 1 - left];
-    const plane = planes(outSize, inSize, k, 1, [above, before]);
-    const [taps = 0, room = 0] = heap.scratch(tapBytes(k, C), 4 * plane.bytes + SLACK);
-    heap.kernels.packTaps(heap.pointer(filter), taps, k * k, C, true);
-    heap.zero(room, 4 * plane.bytes + SLACK);
-    heap.kernels.depthwise(
-      ...[heap.pointer(dy), taps, heap.pointer(dx), room, i.batchSize, ...outSize, C],
-      ...[...inSize, k, 1, above, before, plane.rows, plane.pitch],
-    );
-    return dx;
-  }
-  const plane = planes(inSize, outSize, k, stride, [top, left]);
-  const small = i.outHeight * i.outWidth * 16;
-  const [taps = 0, room = 0] = heap.scratch(tapBytes(k, C), 4 * small + plane.bytes);
-  heap.kernels.packTaps(heap.pointer(filter), taps, k * k, C, false);
+  // Windows of dy begin at most k - 1 before its first value and end at most pad + k after the last one needed.
+  const extent = (size: number, out: number, pad: number) =>
+    k + Math.max(out, Math.ceil(size / stride)) + pad + k;
+  const [rows, pitch] = [extent(i.inHeight, i.outHeight, top), extent(i.inWidth, i.outWidth, left)];
+  const bytes = 4 * rows * pitch * 16 + SLACK;
+  const [taps = 0, room = 0] = heap.scratch(tapBytes(k, C), bytes);
+  heap.kernels.packPhases(heap.pointer(filter), taps, k, C, stride, top, left);
+  heap.zero(room, bytes);
   heap.kernels.depthwiseBackInput(
-    ...[heap.pointer(dy), taps, heap.pointer(dx), room, i.batchSize, ...inSize, C],
-    ...[...outSize, k, stride, top, left, plane.rows, plane.pitch],
+    ...[heap.pointer(dy), taps, heap.pointer(dx), room, i.batchSize, i.inHeight, i.inWidth, C],
+    ...[i.outHeight, i.outWidth, k, stride, top, left, rows, pitch, k],
   );
   return dx;
 }
@@ -199,7 +190,7 @@ function depthwiseBackFilter(heap: Heap, x: tf.TensorInfo, dy: tf.TensorInfo, i:
   const plane = planes([i.inHeight, i.inWidth], [i.outHeight, i.outWidth], k, stride, [top, left]);
   const [room = 0, grads = 0, sums = 0] = heap.scratch(
     4 * plane.bytes + SLACK,
-    i.outHeight * i.outWidth * 64,
+    Math.max(BAND, i.outWidth) * 64,
     tapBytes(k, C),
   );
   heap.zero(room, 4 * plane.bytes + SLACK);

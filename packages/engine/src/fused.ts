@@ -51,7 +51,7 @@ function batchNorm(inputs: tf.NamedTensorInfoMap, { epsilon, activation }: NormA
   const C = at(gamma.shape, 0);
   const M = tf.util.sizeFromShape(x.shape) / C;
   const [y, mean, variance] = [heap.output(x.shape), heap.output([C]), heap.output([C])];
-  const [totals = 0, scale = 0, shift = 0] = heap.scratch(C * 16, C * 4, C * 4);
+  const [totals = 0, scale = 0, shift = 0] = heap.scratch(C * 16 + 16, C * 4, C * 4);
   heap.kernels.moments(heap.pointer(x), M, C, heap.pointer(mean), heap.pointer(variance), totals);
   const norm = normScale(heap, { gamma, beta, mean, variance }, epsilon);
   writeChannels(heap, scale, C, norm.scale);
@@ -67,7 +67,7 @@ function batchNormGrad(inputs: tf.NamedTensorInfoMap, { epsilon, activation }: N
   const C = at(given.gamma.shape, 0);
   const M = tf.util.sizeFromShape(x.shape) / C;
   const [dx, dgamma, dbeta] = [heap.output(x.shape), heap.output([C]), heap.output([C])];
-  const areas = heap.scratch(C * 16, C * 4, C * 4, C * 4, C * 4);
+  const areas = heap.scratch(C * 16 + 16, C * 4, C * 4, C * 4, C * 4);
   const [totals = 0, scale = 0, shift = 0, slope = 0, offset = 0] = areas;
   const norm = normScale(heap, given, epsilon);
   writeChannels(heap, scale, C, norm.scale);
@@ -109,7 +109,7 @@ function affineGrad(inputs: tf.NamedTensorInfoMap, { activation }: NormAttrs): t
   const C = at(scale.shape, 0);
   const M = tf.util.sizeFromShape(x.shape) / C;
   const [dx, dscale, dshift] = [heap.output(x.shape), heap.output([C]), heap.output([C])];
-  const [totals = 0, zeros = 0] = heap.scratch(C * 16, C * 4);
+  const [totals = 0, zeros = 0] = heap.scratch(C * 16 + 16, C * 4);
   heap.zero(zeros, C * 4);
   const act = ACTIVATIONS[activation];
   const [px, pdy, pdx, ps, pt] = [x, dy, dx, scale, shift].map((t) => heap.pointer(t)) as [

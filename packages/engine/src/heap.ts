@@ -32,7 +32,7 @@ const EXPORTS = [
     'moments',
     'packPanels',
   ],
-  ...['packTaps', 'poolMean', 'sgd', 'sumSquares'],
+  ...['packPhases', 'packTaps', 'poolMean', 'sgd', 'sumSquares'],
 ] as const;
 
 export type Kernels = Record<(typeof EXPORTS)[number], Kernel>;
@@ -86,7 +86,16 @@ export class Heap {
 
   /** A new uninitialised float32 tensor. */
   output(shape: readonly number[]): tf.TensorInfo {
-    return this.#backend.makeOutput(shape, 'float32');
+    try {
+      const tensor = this.#backend.makeOutput(shape, 'float32');
+      if (this.pointer(tensor) !== 0) return tensor;
+    } catch (error) {
+      if (!(error instanceof WebAssembly.RuntimeError)) throw error;
+    }
+    // tfjs-backend-wasm itself would write to address 0 or trap somewhere.
+    throw new Error(
+      `the engine is out of memory (${tf.memory().numBytes} bytes in tensors): use smaller batches`,
+    );
   }
 
   /** Another handle on the same values. */

@@ -17,8 +17,8 @@ beforeAll(async () => {
   expect(native()).toBeDefined();
 });
 
-function expectSmall(errors: Errors, limit: number): void {
-  for (const [name, worst] of Object.entries(errors)) expect(worst, name).toBeLessThan(limit);
+function expectSmall(errors: Errors, limit: number, where = ''): void {
+  for (const [name, worst] of Object.entries(errors)) expect(worst, `${name} ${where}`).toBeLessThan(limit);
 }
 
 const PADS = ['same', 'valid', 'half', 0, 1] as const;
@@ -30,11 +30,11 @@ function cases(depthwise: boolean): [string, ConvCase][] {
   for (const kernel of [1, 2, 3, 5, 7])
     for (const stride of [1, 2, ...(depthwise ? [] : [3])])
       for (const pad of PADS)
-        for (let i = 0; i < 4; i++) {
+        for (let i = 0; i < 2; i++) {
           const c: ConvCase = {
-            batch: 1 + rng.int(3),
-            height: kernel + rng.int(12),
-            width: kernel + rng.int(20),
+            batch: 1 + rng.int(2),
+            height: kernel + rng.int(6),
+            width: kernel + rng.int(11),
             inChannels: 1 + rng.int(30),
             outChannels: 1 + rng.int(30),
             pad: pad === 'half' ? kernel >> 1 : pad,
@@ -45,10 +45,16 @@ function cases(depthwise: boolean): [string, ConvCase][] {
   return list;
 }
 
-describe('convolution and its gradients equal float64 loops', () => {
-  for (const [name, c] of [...cases(false), ...cases(true)])
-    test(name, () => expectSmall(convErrors(c, new Rng(name)), 3e-6));
-});
+describe.each([false, true])(
+  'convolution and its gradients equal float64 loops, depthwise %s',
+  (depthwise) => {
+    const all = cases(depthwise);
+    test.each([...new Set(all.map(([, c]) => c.kernel))])('kernel %d', (kernel) => {
+      for (const [name, c] of all)
+        if (c.kernel === kernel) expectSmall(convErrors(c, new Rng(name)), 3e-6, name);
+    });
+  },
+);
 
 test('every channel count from 1 to 36', () => {
   for (let channels = 1; channels <= 36; channels++) {

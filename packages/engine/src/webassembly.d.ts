@@ -11,5 +11,6 @@ declare namespace WebAssembly {
     constructor(module: Module, imports: { env: { memory: Memory } });
     readonly exports: Record<string, unknown>;
   }
+  class RuntimeError extends Error {}
   function validate(bytes: Uint8Array): boolean;
 }
