@@ -1,12 +1,13 @@
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { DatasetError } from '@ntaa/contracts';
 import { ingest } from '@ntaa/data';
-import { openStore, type ObjectStore } from '@ntaa/storage';
+import { openStore } from '@ntaa/storage';
 import type { DatasetLink } from './link.js';
-import type { DatasetAssignment, DatasetPack, StoredObjectRef } from './protocol.js';
+import type { DatasetAssignment, DatasetPack } from './protocol.js';
+import { putFile } from './put-file.js';
 
 /** Unpacks and checks an uploaded archive; what is accepted goes to the store as `datasets/{id}/`. */
 export async function ingestDataset(assignment: DatasetAssignment, link: DatasetLink): Promise<void> {
@@ -41,9 +42,4 @@ export async function ingestDataset(assignment: DatasetAssignment, link: Dataset
   } finally {
     await store.close();
   }
-}
-
-async function putFile(store: ObjectStore, key: string, path: string): Promise<StoredObjectRef> {
-  const { size, sha256 } = await store.put(key, createReadStream(path));
-  return { key, sha256, size };
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, readFileSync } from 'node:fs';
+import { createWriteStream, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -215,13 +215,4 @@ function makePorts(assignment: JobAssignment, link: JobLink, store: ObjectStore)
       },
     },
   };
-}
-
-export async function putFile(
-  store: ObjectStore,
-  key: string,
-  path: string,
-): Promise<{ key: string; sha256: string; size: number }> {
-  const { sha256, size } = await store.put(key, createReadStream(path));
-  return { key, sha256, size };
 }

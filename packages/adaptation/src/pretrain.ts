@@ -33,8 +33,6 @@ export interface PretrainOutcome {
 }
 
 const PEAK_RATE = 0.1;
-/** Share of the steps made at each of the space's resolutions but the finest, which is dear and gets the rest. */
-const BASE_SHARE = 0.75;
 
 /** Trains a supernet from random weights on labelled source images: sandwich rule with in-place distillation. */
 export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
@@ -91,11 +89,10 @@ async function train(run: Run, net: Supernet, input: PretrainInput): Promise<voi
     peak: input.peak ?? PEAK_RATE,
     weightDecay: 1e-4,
     headRate: 1,
-    // The finest resolution is seldom the sandwich's top: weights are shared, and coarse steps are cheaper.
+    // Weights are shared by all resolutions and coarse steps are cheaper: each gets the same share of the compute.
     sample: (step) => {
       const rng = new Rng(seed, 'sandwich', step);
-      const finest = net.space.resolutions.length - 1;
-      const top = rng.uniform() < BASE_SHARE && finest > 0 ? finest - 1 : finest;
+      const top = rng.categorical(net.space.resolutions.map((resolution) => resolution ** -2));
       const { upTo, uniform } = byResolution.get(top)!;
       return sandwich(upTo, uniform, rng);
     },

@@ -52,6 +52,16 @@ function accumulate(into: Gradients, grads: Gradients): void {
   }
 }
 
+/** TensorFlow.js names gradients after its variables, the optimizer and checkpoints after parameters. */
+function byParamName(grads: Gradients, params: readonly Param[]): Gradients {
+  const named: Gradients = {};
+  for (const { name, variable } of params) {
+    const grad = grads[variable.name];
+    if (grad) named[name] = grad;
+  }
+  return named;
+}
+
 export interface StepInput {
   /** Images at a resolution: the same batch under the same random view. The step disposes nothing. */
   images(resolution: number): tf.Tensor4D;
@@ -85,7 +95,7 @@ export function sandwichStep(
     soft.dispose();
   }
   first.logits.dispose();
-  optimizer.step(params, total, rate);
+  optimizer.step(params, byParamName(total, params), rate);
   for (const grad of Object.values(total)) grad.dispose();
   return first.loss;
 }
