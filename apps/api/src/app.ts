@@ -42,6 +42,9 @@ export async function buildApp(deps: Deps): Promise<App> {
     routerOptions: { ignoreTrailingSlash: false },
   });
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  app.addHook('preClose', async () => {
+    setTimeout(() => app.server.closeAllConnections(), limits.closeMs).unref();
+  });
   useProblems(app);
   useValidation(app);
   await useProtection(app, limits);

@@ -32,9 +32,9 @@ export async function readForm(
   let files = 0;
   const limits = {
     fileSize: options.maxFileBytes,
-    files: options.maxFiles,
+    files: options.maxFiles + 10,
     fields: 20,
-    parts: options.maxFiles + 20,
+    parts: options.maxFiles + 30,
   };
   try {
     for await (const part of request.parts({ limits: { ...limits, fieldSize: MAX_FIELD_BYTES } })) {
@@ -45,7 +45,7 @@ export async function readForm(
         else {
           part.file.resume();
           const detail = known
-            ? 'only one file is accepted'
+            ? `at most ${options.maxFiles} ${options.maxFiles > 1 ? 'files are' : 'file is'} accepted`
             : `send the file as ${options.fileNames.join(' or ')}`;
           errors.push({ pointer, code: 'unexpected-file', detail });
         }
@@ -66,6 +66,8 @@ export async function readForm(
       else fields[part.fieldname] = part.value;
     }
   } catch (error) {
+    // The rest is read and dropped: the connection can be used again, and the client sees the answer.
+    request.raw.unpipe().resume();
     throw asProblem(error);
   }
   if (files === 0)

@@ -35,6 +35,8 @@ export interface Limits {
   readonly bodyMs: number;
   /** A connection on which nothing moved for so many milliseconds is closed, uploads included. */
   readonly idleMs: number;
+  /** Answers in progress when the server is asked to close have so many milliseconds to end. */
+  readonly closeMs: number;
   /** Between two comments on an idle event stream, milliseconds. */
   readonly heartbeatMs: number;
   /** Event-loop delay, milliseconds, from which on requests are answered 503. */
@@ -45,6 +47,7 @@ export const DEFAULT_LIMITS: Limits = {
   failedAuthPerMinute: 100,
   bodyMs: 30_000,
   idleMs: 60_000,
+  closeMs: 5_000,
   heartbeatMs: 15_000,
   eventLoopDelayMs: 3_000,
 };

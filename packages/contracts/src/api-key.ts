@@ -9,7 +9,7 @@ export type Scope = Static<typeof Scope>;
 export const ApiKeyRequest = Type.Object(
   {
     name: Type.String({ minLength: 1, maxLength: 200 }),
-    scopes: Type.Array(Scope, { minItems: 1, uniqueItems: true }),
+    scopes: Type.Array(Scope, { minItems: 1, maxItems: 10 }),
   },
   { additionalProperties: false, $id: 'ApiKeyRequest' },
 );

@@ -1,13 +1,20 @@
 /** Schema validation by ajv: strict for bodies, coercing for what comes as text; every problem is named, with a remedy. */
-import { AdaptRequest, PretrainRequest, type ProblemCode, type ProblemDetail } from '@ntaa/contracts';
+import {
+  AdaptRequest,
+  PretrainRequest,
+  ProblemError,
+  type ProblemCode,
+  type ProblemDetail,
+} from '@ntaa/contracts';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
-import { ProblemError } from '@ntaa/contracts';
 import type { FastifyError, FastifyRequest } from 'fastify';
 import type { App } from '../types.js';
 
 /** More problems than these in one request are not listed. */
 const MAX_ERRORS = 100;
+/** A pointer is for reading: it is cut at so many characters. */
+const MAX_POINTER = 300;
 
 export function useValidation(app: App): void {
   const options = {
@@ -28,37 +35,48 @@ export function useValidation(app: App): void {
   app.setValidatorCompiler(({ schema, httpPart }) =>
     (httpPart === 'body' ? exact : text).compile(schema as object),
   );
+  // Many clients name a content type although they send nothing, as to /cancel.
+  const json = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else void json(request, body as string, done);
+  });
   app.addHook('preValidation', async (request) => {
-    refuseUnstorableText(request.body, '');
-    refuseUnstorableText(request.query, '');
+    refuseUnstorableText(request.body);
+    refuseUnstorableText(request.query);
   });
 }
 
+/** A value and the way to it. */
+interface Place {
+  readonly value: unknown;
+  readonly key: string;
+  readonly parent: Place | null;
+}
 /** Neither Postgres' text nor its JSON can hold these characters. Iterative: the body may be nested deeply. */
-function refuseUnstorableText(root: unknown, at: string): void {
+function refuseUnstorableText(root: unknown): void {
   const bad = /[\0\p{Cs}]/u;
-  const stack: [unknown, string][] = [[root, at]];
-  for (let next = stack.pop(); next; next = stack.pop()) {
-    const [value, pointer] = next;
-    if (typeof value === 'string' ? bad.test(value) : bad.test(pointer))
-      throw new ProblemError(
-        'validation-failed',
-        'The request holds text that is not valid Unicode or contains NUL.',
-        [
-          {
-            pointer: pointer.replace(/[\0\p{Cs}]/gu, '?').slice(0, 300),
-            code: 'invalid-text',
-            detail: 'remove NUL characters and lone surrogates',
-          },
-        ],
-      );
+  const stack: Place[] = [{ value: root, key: '', parent: null }];
+  for (let place = stack.pop(); place; place = stack.pop()) {
+    const { value, key } = place;
+    if (bad.test(key) || (typeof value === 'string' && bad.test(value)))
+      throw new ProblemError('validation-failed', 'The request holds text that cannot be stored.', [
+        {
+          pointer: pointerTo(place),
+          code: 'invalid-text',
+          detail: 'remove NUL characters and lone surrogates',
+        },
+      ]);
     if (value === null || typeof value !== 'object' || Buffer.isBuffer(value)) continue;
-    for (const [key, child] of Object.entries(value)) stack.push([child, depthLimited(pointer, key)]);
+    for (const [name, child] of Object.entries(value)) stack.push({ value: child, key: name, parent: place });
   }
 }
-/** A pointer is for reading: past a thousand characters it grows no further (the nesting may be 500,000 deep). */
-const depthLimited = (pointer: string, key: string): string =>
-  pointer.length > 1000 ? pointer : `${pointer}/${escapePointer(key)}`;
+function pointerTo(place: Place): string {
+  let pointer = '';
+  for (let at = place; at.parent && pointer.length < MAX_POINTER; at = at.parent)
+    pointer = `/${escapePointer(at.key.replace(/[\0\p{Cs}]/gu, '?'))}${pointer}`;
+  return pointer.slice(0, MAX_POINTER);
+}
 
 const escapePointer = (key: string): string => key.replaceAll('~', '~0').replaceAll('/', '~1');
 
@@ -69,9 +87,9 @@ export function describeValidation(
   const context = error.validationContext ?? 'body';
   if (context === 'params')
     return { code: 'not-found', detail: 'There is no such thing: the id in the URL is not one.', errors: [] };
-  const found = collapse((error.validation ?? []) as unknown as ErrorObject[]).map((e) =>
-    describe(e, context, request.routeOptions.config.explain),
-  );
+  const found = collapse(
+    ((error.validation ?? []) as unknown as ErrorObject[]).slice(0, 10 * MAX_ERRORS),
+  ).map((e) => describe(e, context, request.routeOptions.config.explain));
   const errors = [...new Map(found.map((e) => [`${e.pointer}\n${e.detail}`, e])).values()].slice(
     0,
     MAX_ERRORS,
@@ -114,7 +132,7 @@ function describe(
   const params = error.params as Record<string, unknown>;
   const last = params['missingProperty'] ?? params['additionalProperty'] ?? params['tag'];
   const path = typeof last === 'string' ? `${error.instancePath}/${escapePointer(last)}` : error.instancePath;
-  const pointer = (context === 'body' ? path : path.replace(/^\//, '')).slice(0, 300);
+  const pointer = (context === 'body' ? path : path.replace(/^\//, '')).slice(0, MAX_POINTER);
   const code = error.keyword === 'anyOf' || error.keyword === 'discriminator' ? 'enum' : error.keyword;
   const value = error.keyword === 'discriminator' ? params['tagValue'] : error.data;
   return { pointer, code, detail: explain?.(path, value) ?? sentence(error, params) };

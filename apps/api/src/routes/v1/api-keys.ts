@@ -22,7 +22,8 @@ export function apiKeyRoutes(app: App, { db }: Deps): void {
       },
     },
     async (request, reply) => {
-      const { name, scopes } = request.body;
+      const { name } = request.body;
+      const scopes = [...new Set(request.body.scopes)];
       return createOnce(db, request, reply, bodyHash(request.body), async () => {
         const { id, secret } = await db.keys.create({ name, scopes, tenant: request.principal.tenant });
         const body = { id, object: 'api_key' as const, name, scopes };

@@ -19,7 +19,6 @@ import type { App, Deps } from '../../types.js';
 
 const Body = Type.Unsafe<AdaptRequest | PretrainRequest>({
   type: 'object',
-  required: ['kind'],
   discriminator: { propertyName: 'kind' },
   oneOf: [{ $ref: 'AdaptRequest#' }, { $ref: 'PretrainRequest#' }],
 });
