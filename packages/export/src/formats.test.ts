@@ -100,7 +100,8 @@ function evaluate(node: StaticNode, x: Value, y: Value): Value {
       );
       return { size: 1, channels: data.length, data };
     }
-    default:
+    case 'conv':
+    case 'depthwise':
       return convolve(node, x);
   }
 }
