@@ -1,8 +1,12 @@
+import { join } from 'node:path';
+import { fileStore } from './files.js';
+import { s3Store } from './s3.js';
 import type { ObjectStore } from './store.js';
 
 /** What the S3 adapter needs; null credentials: the SDK's own chain. */
 export interface S3Settings {
   readonly bucket: string;
+  /** null: AWS itself; otherwise a server addressed path-style. */
   readonly endpoint: string | null;
   readonly region: string;
   readonly credentials: {
@@ -19,5 +23,16 @@ export interface StoreConfig {
 
 /** Opens the configured object store and checks that it can be used. */
 export async function openStore(config: StoreConfig): Promise<ObjectStore> {
-  throw new Error(`not there yet ${config.dataDir}`);
+  const store = config.s3 ? s3Store(config.s3) : await fileStore(join(config.dataDir, 'objects'));
+  try {
+    await store.ping();
+    return store;
+  } catch (error) {
+    await store.close();
+    const remedy = config.s3
+      ? `S3 bucket ${config.s3.bucket}${config.s3.endpoint ? ` at ${config.s3.endpoint}` : ''} cannot be used; ` +
+        'check S3_BUCKET, S3_ENDPOINT, S3_REGION and the AWS_ keys'
+      : `${config.dataDir} cannot be used for objects; check NTAA_DATA_DIR and its permissions`;
+    throw new Error(`${remedy}: ${(error as Error).message}`, { cause: error });
+  }
 }

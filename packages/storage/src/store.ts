@@ -17,7 +17,7 @@ export interface PutOptions {
 }
 
 /**
- * A bucket of immutable-ish objects. Every adapter guarantees, and store.conformance.ts proves:
+ * A bucket of objects. Every adapter guarantees, and store.test.ts proves:
  * - put is atomic: a reader sees the whole new object or the whole old one (or none), never a part;
  * - a body that fails or is destroyed rejects the put and leaves nothing behind, old object untouched;
  * - bodies are streamed, never held in memory whole;
@@ -66,4 +66,11 @@ export function checkKey(key: string): void {
   const parts = key.split('/');
   if (key.length > 512 || parts.some((part) => !PART.test(part) || part === '.' || part === '..'))
     throw new InvalidKey(`Not a valid object key: ${JSON.stringify(key.slice(0, 200))}`);
+}
+
+/** Throws InvalidKey unless `prefix` is a folder of keys: what is deleted by prefix must be named whole. */
+export function checkPrefix(prefix: string): void {
+  if (!prefix.endsWith('/'))
+    throw new InvalidKey(`A prefix to delete must end in '/': ${JSON.stringify(prefix)}`);
+  checkKey(prefix.slice(0, -1));
 }
