@@ -85,7 +85,8 @@ describe('requests', () => {
 
 describe('events', () => {
   it('parses frames cut anywhere, with any line ending', async () => {
-    const text = ': hello\r\nretry: 10\r\n\r\nid: 1\r\ndata: a\r\ndata: ü\r\n\r\nid: 2\ndata:b\n\nid: 3\rdata: c\r\r';
+    const text =
+      ': hello\r\nretry: 10\r\n\r\nid: 1\r\ndata: a\r\ndata: ü\r\n\r\nid: 2\ndata:b\n\nid: 3\rdata: c\r\r';
     const bytes = Buffer.from(`${text}\n`);
     for (const size of [1, 2, 3, 7, 1000]) {
       async function* chunks() {
@@ -107,7 +108,8 @@ describe('events', () => {
       asked.push(request.headers['last-event-id'] as string | undefined);
       if (asked.length === 2) return json(response, 503, { code: 'unavailable', detail: 'later' });
       response.writeHead(200, { 'content-type': 'text/event-stream' });
-      if (asked.length === 1) response.write(frame(1, 'status') + frame(2, 'stage'), () => response.destroy());
+      if (asked.length === 1)
+        response.write(frame(1, 'status') + frame(2, 'stage'), () => response.destroy());
       else response.end(frame(2, 'stage') + frame(3, 'done') + frame(4, 'log'));
     };
     const seen: number[] = [];
