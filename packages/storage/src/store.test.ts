@@ -222,7 +222,7 @@ describe.each(s3 ? (['files', 's3'] as const) : (['files'] as const))('objects o
     'a\0b',
     'ä',
     '~drafts/x',
-    `${'x'.repeat(600)}`,
+    'x'.repeat(600),
   ])('refuses key %j', async (key) => {
     await expect((async () => store.put(key, Buffer.from('x')))()).rejects.toThrow(InvalidKey);
     await expect((async () => store.get(key))()).rejects.toThrow(InvalidKey);
