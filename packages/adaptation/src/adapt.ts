@@ -14,17 +14,17 @@ import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
 import { decodeCheckpoint, type Phase, type State } from './checkpoint.js';
-import { calibrationSubset } from './evaluate.js';
+import { calibrationSubset, evaluateCandidate } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
 import { initialiseHead } from './head.js';
-import { finetuneStepsLeft, makePlan, type Plan } from './plan.js';
+import { finetuneStepsLeft, makePlan, RACE, type Plan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run } from './run.js';
 import { freshState } from './state.js';
-import { frontOf, search, select } from './search.js';
+import { finalists, frontOf, search, winner } from './search.js';
 import { measureSpeeds, type Measured } from './speed.js';
 import type { TargetData } from './target-data.js';
-import { transfer } from './transfer.js';
+import { reportCandidates, transfer } from './transfer.js';
 
 export interface AdaptInput {
   request: AdaptRequest;
@@ -191,17 +191,21 @@ class Adaptation {
     const { plan } = state;
     const space = this.#space;
     const typical = 3 * (1.6 * this.#macs(largest(space)) + 1.6 * this.#macs(smallest(space)));
-    const fixed = this.#macs(fixedArchitecture(space, this.#outputs, this.#run.constraints));
+    const fixed = this.#macs(this.#fixed);
     const chosen = state.selected ? this.#macs(state.selected) : fixed;
-    const finetuneSteps = state.selected ? state.finetuneSteps : plan.finetuneSteps;
+    const race = RACE.share * (state.finalists.length || RACE.finalists);
+    const finetuneSteps = state.finetuneSteps || plan.finetuneSteps;
     const images = plan.transferSteps * plan.batchSize.transfer;
     const evaluated = plan.rounds * plan.perRound;
     const judged = this.#macs(largest(space)) * 0.5 * (500 + this.#run.data.splits.validation.length);
     return {
       transfer: images * typical + evaluated * judged,
       search: plan.searchCandidates * judged,
-      finetune: 3 * finetuneSteps * plan.batchSize.finetune * chosen,
-      baseline: this.#withBaseline ? 3 * (finetuneSteps * plan.batchSize.finetune + images) * fixed : 0,
+      race: 3 * race * finetuneSteps * plan.batchSize.finetune * chosen,
+      finetune: 3 * (1 - RACE.share) * finetuneSteps * plan.batchSize.finetune * chosen,
+      baseline: this.#withBaseline
+        ? 3 * ((1 - RACE.share + race) * finetuneSteps * plan.batchSize.finetune + images) * fixed
+        : 0,
     };
   }
 
@@ -217,7 +221,7 @@ class Adaptation {
   #expect(): void {
     const { state } = this.#run;
     const work = this.#work();
-    const order = ['transfer', 'search', 'finetune', 'baseline'] as const;
+    const order = ['transfer', 'search', 'race', 'finetune', 'baseline'] as const;
     const at = order.indexOf(state.phase as (typeof order)[number]);
     const done = order.slice(0, at < 0 ? order.length : at).reduce((sum, phase) => sum + work[phase], 0);
     const steps = {
@@ -239,6 +243,7 @@ class Adaptation {
     const phases: Record<Exclude<Phase, 'evaluate'>, () => Promise<void>> = {
       transfer: () => this.#transfer(),
       search: () => this.#search(),
+      race: () => this.#race(),
       finetune: () => this.#finetune(),
       baseline: () => this.#baseline(),
     };
@@ -254,7 +259,7 @@ class Adaptation {
     }
   }
 
-  #load(role: 'supernet' | 'net' | 'baseline', space: SearchSpace): Supernet {
+  #load(role: string, space: SearchSpace): Supernet {
     return Supernet.load(space, this.#run.weights.get(role)!, this.#outputs, new Rng(this.#run.seed, 'head'));
   }
 
@@ -273,57 +278,114 @@ class Adaptation {
 
   async #search(): Promise<void> {
     const run = this.#run;
+    const { state } = run;
     const net = this.#supernet();
     try {
-      if (run.state.cut !== 'user') await search(run, net, this.#axis);
-      const fallback = fixedArchitecture(this.#space, this.#outputs, run.constraints);
-      run.state.selected = select(run, net, this.#axis, fallback);
-      const chosen = extract(net, run.state.selected);
-      run.weights.set('net', chosen.tensors());
-      chosen.dispose();
+      if (state.cut !== 'user') await search(run, net, this.#axis);
+      state.finalists = finalists(run, this.#axis, this.#fixed);
+      // A stopped job keeps the best it has and trains no further.
+      if (state.cut === 'user') state.finalists.splice(1);
+      state.finalists.forEach((genotype, i) => {
+        const extracted = extract(net, genotype);
+        run.weights.set(finalist(i), extracted.tensors());
+        extracted.dispose();
+      });
     } finally {
       net.dispose();
     }
     this.#planFinetuning();
-    run.state.phase = 'finetune';
-    run.enter('finetune', 'finetuning the chosen architecture');
+    state.phase = 'race';
+    run.enter('finetune', `finetuning ${state.finalists.length} finalists`);
+  }
+
+  /** The architecture of weights-only adaptation. */
+  get #fixed(): Genotype {
+    return fixedArchitecture(this.#space, this.#outputs, this.#run.constraints);
   }
 
   #planFinetuning(): void {
     const { state, ports } = this.#run;
-    const { plan } = state;
+    const { plan, speed } = state;
     state.finetuneSteps = plan.finetuneSteps;
-    if (plan.deadline === null || state.speed === null) return;
-    const perImage = (genotype: Genotype): number =>
-      state.speed! * 3 * cost(this.#space, genotype, this.#outputs).macs;
+    if (plan.deadline === null || speed === null) return;
+    const perImage = (genotype: Genotype): number => speed * 3 * this.#macs(genotype);
     state.finetuneSteps = finetuneStepsLeft({
       plan,
       images: finetuningImages(this.#run).length,
       secondsLeft: (plan.deadline - ports.now()) / 1000,
-      chosen: perImage(state.selected!),
-      baseline: this.#withBaseline
-        ? perImage(fixedArchitecture(this.#space, this.#outputs, this.#run.constraints))
-        : 0,
+      finalists: state.finalists.map(perImage),
+      baseline: this.#withBaseline ? perImage(this.#fixed) : 0,
       passes: state.passes,
     });
+  }
+
+  /** Finetunes every finalist for the first part of the schedule, on training images, and keeps the best. */
+  async #race(): Promise<void> {
+    const run = this.#run;
+    const { state, data, task } = run;
+    const calibration = calibrationSubset(data.splits.train, run.seed);
+    for (let i = state.raced.length; i < state.finalists.length; i++) {
+      const genotype = state.finalists[i]!;
+      const net = this.#load(finalist(i), this.#frozen(genotype));
+      const averaged = await finetune(run, net, {
+        role: finalist(i),
+        steps: state.finetuneSteps,
+        part: [0, RACE.share],
+        deadline: this.#share(RACE.share / (1 + RACE.share * (state.finalists.length - i - 1))),
+        message: `finetuning finalist ${i + 1} of ${state.finalists.length}`,
+        images: data.splits.train,
+      });
+      const { loss, error, top1 } = evaluateCandidate(averaged, genotype, data, task, calibration);
+      run.best = Math.max(run.best ?? 0, top1);
+      state.raced.push({ loss, error, top1 });
+      state.passes += state.step * state.plan.batchSize.finetune;
+      averaged.dispose();
+      net.dispose();
+      state.step = 0;
+      state.phaseStarted = run.ports.now();
+      await run.save();
+    }
+    const chosen = winner(
+      run,
+      state.finalists.map((genotype) => this.#macs(genotype)),
+    );
+    for (const part of ['', '.ema', '.momentum']) {
+      const tensors = run.weights.get(`${finalist(chosen)}${part}`);
+      if (tensors) run.weights.set(`net${part}`, tensors);
+      state.finalists.forEach((_, i) => run.weights.delete(`${finalist(i)}${part}`));
+    }
+    state.selected = state.finalists[chosen]!;
+    reportCandidates(run);
+    state.phase = 'finetune';
+    run.enter('finetune', 'finetuning the chosen architecture');
+  }
+
+  /** A deadline that leaves the baseline its time: this share of the time left for NTAA's own finetuning. */
+  #share(share: number): number | null {
+    const { plan, phaseStarted } = this.#run.state;
+    if (plan.deadline === null) return null;
+    const own = this.#withBaseline ? 0.65 : 1;
+    return phaseStarted + share * own * (plan.deadline - phaseStarted);
   }
 
   async #finetune(): Promise<void> {
     const run = this.#run;
     const { state } = run;
     const net = this.#load('net', this.#frozen(state.selected!));
-    const deadline = state.plan.deadline;
-    const share = this.#withBaseline ? 0.7 : 1;
+    const before = Math.round(RACE.share * state.finetuneSteps);
+    state.step = Math.max(state.step, before);
     const done = await finetune(run, net, {
       role: 'net',
-      stage: 'finetune',
       steps: state.finetuneSteps,
-      deadline: deadline === null ? null : state.phaseStarted + share * (deadline - state.phaseStarted),
+      part: [RACE.share, 1],
+      deadline: this.#share(1),
       message: 'finetuning the chosen architecture',
+      images: finetuningImages(run),
     });
     run.weights.set('net', done.tensors());
     done.dispose();
-    state.passes += state.step * state.plan.batchSize.finetune;
+    net.dispose();
+    state.passes += (state.step - before) * state.plan.batchSize.finetune;
     state.phase = this.#withBaseline && state.cut !== 'user' ? 'baseline' : 'evaluate';
     if (state.phase !== 'baseline') return;
     state.baselineSteps = Math.max(1, Math.round(state.passes / state.plan.batchSize.finetune));
@@ -335,16 +397,18 @@ class Adaptation {
   async #baseline(): Promise<void> {
     const run = this.#run;
     const { state } = run;
-    const genotype = fixedArchitecture(this.#space, this.#outputs, run.constraints);
-    const done = await finetune(run, this.#load('baseline', this.#frozen(genotype)), {
+    const net = this.#load('baseline', this.#frozen(this.#fixed));
+    const done = await finetune(run, net, {
       role: 'baseline',
-      stage: 'finetune',
       steps: state.baselineSteps,
+      part: [0, 1],
       deadline: state.plan.deadline,
       message: 'training the weights-only baseline',
+      images: finetuningImages(run),
     });
     run.weights.set('baseline', done.tensors());
     done.dispose();
+    net.dispose();
     state.phase = 'evaluate';
   }
 
@@ -384,7 +448,7 @@ class Adaptation {
   }
 
   #testBaseline(): Outcome & { seconds: number } {
-    const genotype = fixedArchitecture(this.#space, this.#outputs, this.#run.constraints);
+    const genotype = this.#fixed;
     const net = this.#load('baseline', this.#frozen(genotype));
     const { metrics, bn } = test(this.#run, net, genotype);
     bn.dispose();
@@ -404,3 +468,5 @@ class Adaptation {
     return cut === 'clock' || plan.bounded || spent ? 'budget_exhausted' : 'completed';
   }
 }
+
+const finalist = (i: number): string => `finalist${i}`;

@@ -17,7 +17,7 @@ export interface EvaluationRecord {
   version: number;
 }
 
-export type Phase = 'transfer' | 'search' | 'finetune' | 'baseline' | 'evaluate';
+export type Phase = 'transfer' | 'search' | 'race' | 'finetune' | 'baseline' | 'evaluate';
 
 /** Everything a job must remember to go on exactly where it was, but the weights. */
 export interface State {
@@ -34,6 +34,9 @@ export interface State {
   archive: EvaluationRecord[];
   distribution: unknown;
   tau: number | null;
+  /** Architectures that are finetuned a little before one is chosen, and the validation losses of those that were. */
+  finalists: Genotype[];
+  raced: { loss: number; error: number; top1: number }[];
   selected: Genotype | null;
   /** Image passes made by transfer and finetuning: what the baseline gets too. */
   passes: number;
@@ -44,7 +47,7 @@ export interface State {
   cut: 'no' | 'clock' | 'user';
 }
 
-/** Weights by role: `supernet`, `net` (chosen), `baseline`, each with `.ema` and `.momentum` while it trains. */
+/** Weights by role: `supernet`, `finalistN`, `net` (chosen), `baseline`, each with `.ema` and `.momentum` while it trains. */
 export type Weights = Map<string, NamedTensors>;
 
 /** One file: tensors named `role/tensor`, the state as JSON in the header. */

@@ -1,4 +1,4 @@
-import type { ClassificationMetrics, Genotype, SearchSpace, Stage } from '@ntaa/contracts';
+import type { ClassificationMetrics, Genotype, SearchSpace } from '@ntaa/contracts';
 import { cost, handDesigned, largest, smallest, violation } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
@@ -6,7 +6,7 @@ import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
 import { initialiseHead } from './head.js';
 import type { Run } from './run.js';
 import { labelsOf, TrainingBatches } from './target-data.js';
-import { Trainer } from './trainer.js';
+import { forgetTraining, Trainer } from './trainer.js';
 import { trainingCost } from './transfer.js';
 
 /** Images the final networks' batch norms are calibrated on, of training and validation together. */
@@ -17,31 +17,28 @@ export const FINETUNE_RATE = 0.05;
 export const finetuningImages = (run: Run): number[] =>
   [...run.data.splits.train, ...run.data.splits.validation].sort((a, b) => a - b);
 
-/**
- * Finetunes one extracted architecture with all its weights on training and validation images, and returns the
- * network with averaged weights. `net` is trained in place and disposed.
- */
-export async function finetune(
-  run: Run,
-  net: Supernet,
-  options: {
-    role: 'net' | 'baseline';
-    steps: number;
-    deadline: number | null;
-    message: string;
-    stage: Stage;
-  },
-): Promise<Supernet> {
+interface FinetuneOptions {
+  role: string;
+  /** Of the whole schedule. */
+  steps: number;
+  /** Part of the schedule to train now; the rest has its own call. */
+  part: readonly [number, number];
+  deadline: number | null;
+  message: string;
+  images: readonly number[];
+}
+
+/** Finetunes an extracted architecture in place, for a part of the schedule. Returns its averaged weights as a network. */
+export async function finetune(run: Run, net: Supernet, options: FinetuneOptions): Promise<Supernet> {
   const { state, seed } = run;
   const genotype = largest(net.space);
+  const [, to] = options.part;
   const trainer = new Trainer(run, {
     ...options,
     net,
+    stage: 'finetune',
     started: state.phaseStarted,
-    batches: new TrainingBatches(run.data, finetuningImages(run), state.plan.batchSize.finetune, [
-      seed,
-      'finetune',
-    ]),
+    batches: new TrainingBatches(run.data, options.images, state.plan.batchSize.finetune, [seed, 'finetune']),
     peak: FINETUNE_RATE,
     weightDecay: 5e-4,
     headRate: 1,
@@ -50,11 +47,12 @@ export async function finetune(
     ema: true,
   });
   try {
-    await trainer.until(1);
+    await trainer.until(to);
+    if (to < 1) trainer.keep();
+    else forgetTraining(run, options.role);
     return trainer.averaged();
   } finally {
     trainer.dispose();
-    net.dispose();
   }
 }
 

@@ -36,6 +36,13 @@ const DEFAULT_PASSES = 200_000;
 /** Finetuning epochs for each epoch of joint transfer. */
 const FINETUNE_RATIO = EPOCHS.finetune / EPOCHS.transfer;
 const ROUNDS = 3;
+/**
+ * Finalists are finetuned for this share of the schedule before one of them is chosen: how well an architecture does
+ * inside the supernet says too little about how well it does once its weights are its own.
+ */
+export const RACE = { finalists: 3, share: 0.25 } as const;
+/** Image passes of finetuning for each of the chosen network's own, the losers' included. */
+const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
 /** Kept for recalibration, test, export and upload: seconds, and share of the whole. */
 export const RESERVE = { seconds: 4, share: 0.03 } as const;
 /** Planned times are estimates; fill this much of the clock. */
@@ -79,7 +86,9 @@ export function makePlan(input: PlanInput): Plan {
   const training = Math.max(0, room - evaluated * input.speeds.evaluation);
   const single = input.speeds.fixed * trainAndValidation;
   const perTransferEpoch =
-    input.speeds.sandwich * train + single * (FINETUNE_RATIO + (input.baseline ? 1 + FINETUNE_RATIO : 0));
+    input.speeds.sandwich * train +
+    single * FINETUNE_RATIO * RACE_PASSES +
+    (input.baseline ? single * (1 + FINETUNE_RATIO * RACE_PASSES) : 0);
   const transfer = Math.min(EPOCHS.maxTransfer, training / perTransferEpoch);
   return {
     batchSize,
@@ -95,22 +104,26 @@ export function makePlan(input: PlanInput): Plan {
 }
 
 /**
- * Finetuning steps of a clock-bound job, once the architecture and so its cost is known: what is left of the clock,
+ * Finetuning steps of a clock-bound job, once the finalists and so their cost are known: what is left of the clock,
  * less the baseline, which repeats all of the job's image passes on its own architecture.
  */
 export function finetuneStepsLeft(input: {
   plan: Plan;
+  /** Training and validation images. */
   images: number;
   secondsLeft: number;
-  /** Seconds an image: the chosen net, and the baseline's (0 without one). */
-  chosen: number;
+  /** Training seconds an image of every finalist, and of the baseline (0 without one). */
+  finalists: readonly number[];
   baseline: number;
   /** Image passes of the transfer, which the baseline will make too. */
   passes: number;
 }): number {
-  const { plan, images } = input;
+  const { plan, images, finalists } = input;
   const room = FILL * input.secondsLeft - input.passes * input.baseline;
-  const epochs = Math.min(EPOCHS.maxFinetune, room / (images * (input.chosen + input.baseline)));
+  const race = RACE.share * finalists.reduce((sum, seconds) => sum + seconds, 0);
+  const rest = (1 - RACE.share) * Math.max(...finalists);
+  const passes = 1 + RACE.share * (finalists.length - 1);
+  const epochs = Math.min(EPOCHS.maxFinetune, room / (images * (race + rest + passes * input.baseline)));
   return stepsFor(Math.max(0, epochs), images, plan.batchSize.finetune, 10);
 }
 
@@ -160,20 +173,32 @@ function evaluations(total: number): { rounds: number; perRound: number; searchC
   return { rounds, perRound, searchCandidates: Math.max(0, total - rounds * perRound) };
 }
 
-/** Where a part of the training stands: steps done of steps planned, or time gone of time given, whichever is further. */
+/**
+ * Where a training stands, 0..1: steps done of steps planned, or time gone of time given, whichever is further. A part
+ * of a schedule (`from` to `to`) has its own start and deadline.
+ */
 export class Pace {
   readonly #steps: number;
   readonly #start: number;
   readonly #deadline: number | null;
-  constructor(steps: number, start: number, deadline: number | null) {
+  readonly #part: readonly [number, number];
+  constructor(
+    steps: number,
+    start: number,
+    deadline: number | null,
+    part: readonly [number, number] = [0, 1],
+  ) {
     this.#steps = steps;
     this.#start = start;
     this.#deadline = deadline;
+    this.#part = part;
   }
   fraction(step: number, now: number): number {
     const bySteps = step / this.#steps;
     if (this.#deadline === null) return Math.min(1, bySteps);
     const given = this.#deadline - this.#start;
-    return Math.min(1, Math.max(bySteps, given > 0 ? (now - this.#start) / given : 1));
+    const gone = given > 0 ? (now - this.#start) / given : 1;
+    const [from, to] = this.#part;
+    return Math.min(1, Math.max(bySteps, from + (to - from) * gone));
   }
 }

@@ -10,7 +10,7 @@ import type { Ports } from './ports.js';
 import { Run } from './run.js';
 import { freshState } from './state.js';
 import { labelsOf, TrainingBatches, type TargetData } from './target-data.js';
-import { Trainer } from './trainer.js';
+import { forgetTraining, Trainer } from './trainer.js';
 import { sandwich, trainingCost } from './transfer.js';
 
 export interface PretrainInput {
@@ -104,6 +104,7 @@ async function train(run: Run, net: Supernet, input: PretrainInput): Promise<voi
     await trainer.until(1);
   } finally {
     trainer.dispose();
+    forgetTraining(run, 'supernet');
   }
 }
 

@@ -1,10 +1,11 @@
 import type { Genotype } from '@ntaa/contracts';
-import { canonical, cost, fitPredictor, largest, nsga2, paretoFront, violation } from '@ntaa/nas';
+import { canonical, cost, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import type { EvaluationRecord } from './checkpoint.js';
 import type { Run } from './run.js';
-import { judge, reportCandidates } from './transfer.js';
+import { RACE } from './plan.js';
+import { judge } from './transfer.js';
 
 /** Predictors that rank worse than this are not listened to. */
 const TRUST = 0.3;
@@ -92,27 +93,34 @@ export function frontOf(archive: readonly EvaluationRecord[], axis: Axis): Evalu
   return paretoFront(archive.map((r) => [-r.score, r[axis]] as [number, number])).map((i) => archive[i]!);
 }
 
-/** How much validation loss we give for a cheaper architecture, in standard errors of the best one's loss. */
-const TOLERANCE = 0.5;
+/** How much validation loss is given for a cheaper architecture, in standard errors of the best one's loss. */
+const TOLERANCE = 1;
 
 /**
- * The architecture to finetune: among the feasible ones judged with the final weights, the cheapest whose validation
- * loss is within half a standard error of the best. Falls back to older judgements, then to the largest feasible.
+ * Architectures worth finetuning, at most RACE.finalists: the best by validation loss, the cheapest that is nearly as
+ * good, and the best among the dearer half, because a short joint training favours small networks. Only feasible ones
+ * judged with the final weights count, then older judgements; without any, `fallback`.
  */
-export function select(run: Run, net: Supernet, axis: Axis, fallback: Genotype): Genotype {
+export function finalists(run: Run, axis: Axis, fallback: Genotype): Genotype[] {
   const { state } = run;
   const allowed = feasible(run, state.archive);
   const current = allowed.filter((record) => record.version === state.version);
   const pool = current.length > 0 ? current : allowed;
-  if (pool.length === 0)
-    return violation(cost(net.space, largest(net.space), net.outputs), run.constraints) === 0
-      ? largest(net.space)
-      : fallback;
-  const best = pool.reduce((a, b) => (b.score > a.score ? b : a));
-  const chosen = pool
+  if (pool.length === 0) return [fallback];
+  const better = (a: EvaluationRecord, b: EvaluationRecord): EvaluationRecord => (b.score > a.score ? b : a);
+  const best = pool.reduce(better);
+  const frugal = pool
     .filter((record) => record.score >= best.score - TOLERANCE * best.error)
-    .reduce((a, b) => (b[axis] < a[axis] || (b[axis] === a[axis] && b.score > a.score) ? b : a));
-  state.selected = chosen.genotype;
-  reportCandidates(run);
-  return chosen.genotype;
+    .reduce((a, b) => (b[axis] < a[axis] ? b : a));
+  const middle = [...pool].sort((a, b) => a[axis] - b[axis])[pool.length >> 1]!;
+  const roomy = pool.filter((record) => record[axis] >= middle[axis]).reduce(better);
+  return [...new Set([best, roomy, frugal])].slice(0, RACE.finalists).map((record) => record.genotype);
+}
+
+/** Of the finalists the one with the least validation loss after its finetuning, or a cheaper one that is as good. */
+export function winner(run: Run, costs: readonly number[]): number {
+  const { raced } = run.state;
+  const best = raced.reduce((a, b) => (b.loss < a.loss ? b : a));
+  const candidates = raced.map((_, i) => i).filter((i) => raced[i]!.loss <= best.loss + 0.25 * best.error);
+  return candidates.reduce((a, b) => (costs[b]! < costs[a]! ? b : a));
 }

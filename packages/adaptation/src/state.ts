@@ -14,6 +14,8 @@ export function freshState(): State {
     archive: [],
     distribution: null,
     tau: null,
+    finalists: [],
+    raced: [],
     selected: null,
     passes: 0,
     finetuneSteps: 0,

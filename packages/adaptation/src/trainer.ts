@@ -14,12 +14,14 @@ const EMA_DECAY = 0.99;
 export interface TrainerOptions {
   net: Supernet;
   /** Under which names the weights are kept in checkpoints. */
-  role: 'supernet' | 'net' | 'baseline';
+  role: string;
   stage: Stage;
   message: string;
   steps: number;
   started: number;
   deadline: number | null;
+  /** Which part of the schedule this is, when others come before or after it. */
+  part?: readonly [number, number];
   batches: TrainingBatches;
   peak: number;
   weightDecay: number;
@@ -40,13 +42,12 @@ export class Trainer {
   readonly #params: Param[];
   readonly #ema: tf.Variable[];
   readonly #pace: Pace;
-  #firstLoss: number | undefined;
 
   constructor(run: Run, options: TrainerOptions) {
     this.#run = run;
     this.#options = options;
     this.#params = trainable(options.net, options);
-    this.#pace = new Pace(options.steps, options.started, options.deadline);
+    this.#pace = new Pace(options.steps, options.started, options.deadline, options.part);
     const average = run.weights.get(`${options.role}.ema`);
     this.#ema = options.ema ? this.#params.map((param) => averageOf(param, average)) : [];
     const momentum = run.weights.get(`${options.role}.momentum`);
@@ -98,7 +99,6 @@ export class Trainer {
         decay,
       );
     }
-    this.#firstLoss ??= loss;
     if (!Number.isFinite(loss))
       throw new JobError(
         'training-diverged',
@@ -114,6 +114,12 @@ export class Trainer {
 
   /** Writes weights, average and momentum into the run's checkpoint and commits it. */
   async save(): Promise<void> {
+    this.keep();
+    await this.#run.save();
+  }
+
+  /** Puts weights, average and momentum where checkpoints, and trainers that go on from here, find them. */
+  keep(): void {
     const { net, role } = this.#options;
     const { weights } = this.#run;
     weights.set(role, net.tensors());
@@ -122,7 +128,6 @@ export class Trainer {
     for (const [name, data] of Object.entries(this.#optimizer.state()))
       momentum.set(name, { shape: [data.length], data });
     weights.set(`${role}.momentum`, momentum);
-    await this.#run.save();
   }
 
   /** The network with averaged weights; the caller disposes it. */
@@ -140,13 +145,16 @@ export class Trainer {
     );
   }
 
-  /** Forgets what only training needs; finished training leaves no momentum in later checkpoints. */
   dispose(): void {
     this.#optimizer.dispose();
     for (const variable of this.#ema) variable.dispose();
-    this.#run.weights.delete(`${this.#options.role}.momentum`);
-    this.#run.weights.delete(`${this.#options.role}.ema`);
   }
+}
+
+/** Finished training leaves no average and no momentum in later checkpoints. */
+export function forgetTraining(run: Run, role: string): void {
+  run.weights.delete(`${role}.momentum`);
+  run.weights.delete(`${role}.ema`);
 }
 
 function averageOf(param: Param, saved: NamedTensors | undefined): tf.Variable {

@@ -15,7 +15,7 @@ import { calibrationSubset, evaluateCandidate } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
 import type { Run } from './run.js';
 import { TrainingBatches } from './target-data.js';
-import { Trainer } from './trainer.js';
+import { forgetTraining, Trainer } from './trainer.js';
 
 /** Share of the transfer that samples uniformly before the first candidates are judged. */
 const WARM = 0.4;
@@ -75,6 +75,7 @@ export async function transfer(run: Run, net: Supernet): Promise<void> {
     run.weights.set('supernet', net.tensors());
   } finally {
     trainer.dispose();
+    forgetTraining(run, 'supernet');
   }
 }
 
