@@ -16,7 +16,9 @@ const png = (colour: keyof typeof PNG) => Buffer.from(PNG[colour], 'base64');
 const field = (number: number, value: number | string | Buffer): Buffer => {
   if (typeof value === 'number') return Buffer.from([number << 3, value]);
   const bytes = Buffer.from(value as string);
-  return Buffer.concat([Buffer.from([(number << 3) | 2, bytes.length]), bytes]);
+  // Lengths as varints of two bytes, valid for short ones too.
+  const length = [(bytes.length & 127) | 128, bytes.length >> 7];
+  return Buffer.concat([Buffer.from([(number << 3) | 2, ...length]), bytes]);
 };
 const message = (...fields: Buffer[]) => Buffer.concat(fields);
 /** An ONNX network written by hand: the mean of each channel is the logit of its colour. */
