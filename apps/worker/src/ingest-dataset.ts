@@ -2,8 +2,7 @@ import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { DatasetError } from '@ntaa/contracts';
-import { ingest } from '@ntaa/data';
+import { ingest, RefusedDataset } from '@ntaa/data';
 import { openStore } from '@ntaa/storage';
 import type { DatasetLink } from './link.js';
 import type { DatasetAssignment, DatasetPack } from './protocol.js';
@@ -35,10 +34,8 @@ export async function ingestDataset(assignment: DatasetAssignment, link: Dataset
       ready: { format: index.format, counts, labels, report, pack: { ...pack } },
     });
   } catch (error) {
-    if (!(error instanceof DatasetError)) throw error;
-    const { code, message: detail, where = null } = error;
-    const report = { error: { code, detail, where }, skipped: [], warnings: [], sizes: null };
-    await link.done({ status: 'invalid', report });
+    if (!(error instanceof RefusedDataset)) throw error;
+    await link.done({ status: 'invalid', report: error.report });
   } finally {
     await store.close();
   }

@@ -13,13 +13,16 @@ import { openQueue, type Queue } from '@ntaa/queue';
 import { openStore, type ObjectStore } from '@ntaa/storage';
 import { pino } from 'pino';
 import sharp from 'sharp';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import yazl from 'yazl';
 import { startStack, type TestStack } from '../../../test/setup/stack.js';
 import { startSupervisor, type Supervisor } from './supervisor.js';
 
 const TENANT = 'default';
-const LIMIT = { timeout: 30_000, interval: 50 };
+const LIMIT = { timeout: 60_000, interval: 50 };
+
+// A forked child loads a whole trainer: seconds on an idle machine, much longer beside other tests.
+vi.setConfig({ testTimeout: 180_000 });
 
 let stack: TestStack;
 let db: Database;
