@@ -207,13 +207,14 @@ test('every format carries labels and preprocessing unchanged', () => {
   const tfjs = JSON.parse(unpacked.get('tfjs/model.json')!.toString()) as {
     userDefinedMetadata: Record<string, unknown>;
   };
-  const { preprocessing, lineage } = input.manifest;
+  const { preprocessing, genotype } = input.manifest;
   for (const strings of [onnx, safetensors.metadata]) {
     expect(JSON.parse(strings['labels']!)).toEqual(LABELS);
     expect(JSON.parse(strings['preprocessing']!)).toEqual(preprocessing);
-    expect(JSON.parse(strings['lineage']!)).toEqual(lineage);
+    expect(JSON.parse(strings['genotype']!)).toEqual(genotype);
+    expect(strings).not.toHaveProperty('lineage');
   }
-  expect(tfjs.userDefinedMetadata).toMatchObject({ labels: LABELS, preprocessing, lineage });
+  expect(tfjs.userDefinedMetadata).toMatchObject({ labels: LABELS, preprocessing, genotype });
 });
 
 test('hostile names stay text in the card, and nothing invisible is written', () => {

@@ -108,8 +108,9 @@ function encode(
   { graph, tensors, card }: BundleInput,
   manifest: Omit<Manifest, 'files'>,
 ): Map<string, Uint8Array> {
-  const { task, labels, preprocessing, genotype, lineage } = manifest;
-  const metadata = { task, labels, preprocessing, genotype, lineage };
+  const { task, labels, preprocessing, genotype } = manifest;
+  // No ids, which differ from job to job: the same seed gives the same model files. The lineage is in manifest.json.
+  const metadata = { task, labels, preprocessing, genotype };
   // Formats whose metadata are strings hold each value as JSON.
   const strings = Object.fromEntries(
     Object.entries(metadata).map(([key, value]) => [
