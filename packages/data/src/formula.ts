@@ -26,7 +26,7 @@ export interface FormulaOptions {
   seed: number;
   /** Families that take turns in providing the classes; default all. */
   families?: readonly FormulaFamily[];
-  /** Share of classes that have colours of their own; the others are told apart by form alone. Default 0.5. */
+  /** Share of classes that have colours of their own; the others are told apart by form alone; default TINY_RECIPE's. */
   colouredClasses?: number;
 }
 
@@ -45,7 +45,13 @@ export class FormulaSource {
   readonly #canvas: Canvas;
 
   constructor(options: FormulaOptions) {
-    const { classes, size, seed, families = TINY_RECIPE.families, colouredClasses = 0.5 } = options;
+    const {
+      classes,
+      size,
+      seed,
+      families = TINY_RECIPE.families,
+      colouredClasses = TINY_RECIPE.colouredClasses,
+    } = options;
     if (!(Number.isInteger(classes) && classes > 0))
       throw new RangeError(`classes must be a positive integer: ${classes}`);
     if (!(Number.isInteger(size) && size >= 8))
@@ -102,10 +108,16 @@ function samplePose(rng: Rng): Pose {
   };
 }
 
-/** The source of the built-in `tiny` supernet. */
+/**
+ * The source of the built-in `tiny` supernet. docs/LOG.md (2026-11-23) says what was measured: that it helps at all, and
+ * a few alternatives on a smaller net; not that it is the best.
+ */
 export const TINY_RECIPE = {
   classes: 400,
   size: 32,
   seed: 1,
   families: ['fractal', 'contour', 'stroke', 'shape', 'texture'] as readonly FormulaFamily[],
+  colouredClasses: 0.5,
+  /** Instances a class. */
+  instances: 150,
 } as const;
