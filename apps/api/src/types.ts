@@ -39,8 +39,6 @@ export interface Limits {
   readonly closeMs: number;
   /** Between two comments on an idle event stream, milliseconds. */
   readonly heartbeatMs: number;
-  /** Event-loop delay, milliseconds, from which on requests are answered 503. */
-  readonly eventLoopDelayMs: number;
 }
 export const DEFAULT_LIMITS: Limits = {
   requestsPerSecond: 100,
@@ -49,7 +47,6 @@ export const DEFAULT_LIMITS: Limits = {
   idleMs: 60_000,
   closeMs: 5_000,
   heartbeatMs: 15_000,
-  eventLoopDelayMs: 3_000,
 };
 
 export interface TypeBox extends FastifyTypeProvider {

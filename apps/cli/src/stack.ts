@@ -54,6 +54,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       postgres = await startEmbeddedPostgres({ dataDir: join(config.dataDir, 'postgres') });
     signal.throwIfAborted();
     const resolved = {
+      // The terminal is for the banner and for what needs attention.
+      NTAA_LOG_LEVEL: 'warn',
       ...env,
       NTAA_DATA_DIR: config.dataDir,
       DATABASE_URL: config.databaseUrl ?? postgres?.url,

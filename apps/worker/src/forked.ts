@@ -1,5 +1,6 @@
 /** The supervisor's end of the line: one forked child, its messages handled one after the other, its end explained. */
 import { fork } from 'node:child_process';
+import { constants, setPriority } from 'node:os';
 import type { Wanted } from '@ntaa/db';
 import type { Assignment, ChildMessage, Failure, ParentMessage } from './protocol.js';
 
@@ -39,6 +40,8 @@ export function forkChild(
     execArgv: [`--max-old-space-size=${HEAP_MB}`],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
+  // Training takes every cycle it gets: the API and the lease renewal on the same machine come first.
+  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
   let stderr = '';
   let killed = false;
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { AdaptOutcome, TargetData } from '@ntaa/adaptation';
 import { newId, type AdaptRequest, type DownloadFormat, type Lineage } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';

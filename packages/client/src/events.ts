@@ -60,6 +60,8 @@ export async function* jobEvents(
         headers: { accept: 'text/event-stream', ...(last > 0 && { 'last-event-id': String(last) }) },
         signal,
       });
+      // Nothing follows the last event seen: the job has ended.
+      if (response.status === 204) return;
       for await (const message of parseSse(response.body as AsyncIterable<Uint8Array>)) {
         const event = JSON.parse(message.data) as JobEvent;
         if (event.seq <= last) continue;

@@ -16,7 +16,6 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
   FST_FILES_LIMIT: 'payload-too-large',
   FST_FIELDS_LIMIT: 'payload-too-large',
   FST_REQ_FILE_TOO_LARGE: 'payload-too-large',
-  FST_UNDER_PRESSURE: 'unavailable',
   FST_ERR_NOT_FOUND: 'not-found',
   FST_ERR_MAX_PARAM_LENGTH: 'not-found',
 };
@@ -28,8 +27,6 @@ export function toProblem(
   if (error instanceof ProblemError) return { code: error.code, detail: error.message, errors: error.errors };
   if (error.validation) return describeValidation(error, request);
   const known = CODES[error.code ?? ''];
-  if (known === 'unavailable')
-    return { code: known, detail: 'The server is busy; try again in a moment.', errors: [] };
   if (known) return { code: known, detail: `${error.message.replace(/\.?$/, '')}.`, errors: [] };
   if (isUnavailable(error))
     return {

@@ -1,7 +1,6 @@
-/** Security headers, rate limit, load shedding, and time limits against clients that send slowly. */
+/** Security headers, rate limit, and time limits against clients that send slowly. */
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
-import underPressure from '@fastify/under-pressure';
 import { ProblemError } from '@ntaa/contracts';
 import type { App, Limits } from '../types.js';
 
@@ -13,14 +12,6 @@ export async function useProtection(app: App, limits: Limits): Promise<void> {
     contentSecurityPolicy: {
       useDefaults: false,
       directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-    },
-  });
-  await app.register(underPressure, {
-    maxEventLoopDelay: limits.eventLoopDelayMs,
-    pressureHandler: (request, _reply, _type, delay) => {
-      // Infinite: one interval without a single measurement, as a starved machine has them. Only what was measured counts.
-      if (delay !== Infinity && request.url.startsWith('/v1'))
-        throw new ProblemError('unavailable', 'The server is busy; try again in a moment.');
     },
   });
   await app.register(rateLimit, { global: false });
