@@ -17,9 +17,9 @@ import { writeSafetensors } from '../packages/supernet/lib/index.js';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '2100' },
+    seconds: { type: 'string', default: '2580' },
     classes: { type: 'string', default: String(TINY_RECIPE.classes) },
-    instances: { type: 'string', default: '150' },
+    instances: { type: 'string', default: String(TINY_RECIPE.instances) },
     seed: { type: 'string', default: '0' },
     peak: { type: 'string', default: '0.1' },
     out: { type: 'string', default: join(root, 'packages/supernet/assets/tiny.safetensors') },

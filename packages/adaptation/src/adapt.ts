@@ -13,7 +13,7 @@ import {
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
-import { decodeCheckpoint, type Phase, type State } from './checkpoint.js';
+import { decodeCheckpoint, type Phase } from './checkpoint.js';
 import { calibrationSubset, evaluateCandidate } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
 import { initialiseHead } from './head.js';
@@ -71,7 +71,7 @@ export async function adapt(input: AdaptInput): Promise<AdaptOutcome> {
 }
 
 /** Supernets are adapted at resolutions that images have pixels for; a space of one architecture stays as it is. */
-export function spaceFor(space: SearchSpace, data: TargetData): SearchSpace {
+function spaceFor(space: SearchSpace, data: TargetData): SearchSpace {
   return restrictResolutions(
     space,
     space.resolutions.filter((resolution) => data.packs.has(resolution)),

@@ -28,7 +28,7 @@ export interface Speeds {
   evaluation: number;
 }
 
-export const DEFAULT_CANDIDATES = 48;
+const DEFAULT_CANDIDATES = 48;
 /** Epochs of the joint transfer and of finetuning by default, and their ceilings when there is time for more. */
 const EPOCHS = { transfer: 12, finetune: 40, maxTransfer: 40, maxFinetune: 160 } as const;
 /** Image passes after which another epoch of a large set is no longer the default. */
@@ -44,7 +44,7 @@ export const RACE = { finalists: 3, share: 0.25 } as const;
 /** Image passes of finetuning for each of the chosen network's own, the losers' included. */
 const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
 /** Kept for recalibration, test, export and upload: seconds, and share of the whole. */
-export const RESERVE = { seconds: 4, share: 0.03 } as const;
+const RESERVE = { seconds: 4, share: 0.03 } as const;
 /** Planned times are estimates; fill this much of the clock. */
 const FILL = 0.93;
 

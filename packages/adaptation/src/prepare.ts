@@ -13,7 +13,7 @@ import type { TargetData } from './target-data.js';
 /**
  * Views under which an image keeps its label whatever it shows. No mirror: letters, digits and arrows change meaning.
  */
-export const AUGMENTATION: AugmentPolicy = {
+const AUGMENTATION: AugmentPolicy = {
   flip: false,
   rotate: 10,
   scale: 0.15,
@@ -70,7 +70,7 @@ export async function prepareTarget(input: PrepareInput): Promise<TargetData & {
 }
 
 /** The space's resolutions up to what the median image has pixels for (its longer side), and at least the base. */
-export function usefulResolutions(space: SearchSpace, index: DatasetIndex): number[] {
+function usefulResolutions(space: SearchSpace, index: DatasetIndex): number[] {
   const sides = index.samples.map((s) => Math.max(s.width, s.height)).sort((a, b) => a - b);
   const median = sides[sides.length >> 1] ?? BASE_RESOLUTION;
   const useful = space.resolutions.filter((resolution) => resolution <= Math.max(BASE_RESOLUTION, median));

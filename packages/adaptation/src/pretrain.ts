@@ -71,12 +71,11 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
 async function train(run: Run, net: Supernet, input: PretrainInput): Promise<void> {
   const { state, data, seed } = run;
   const { plan } = state;
-  const byResolution = new Map(
-    net.space.resolutions.map((_, i) => {
-      const upTo = restrictResolutions(net.space, net.space.resolutions.slice(0, i + 1));
-      return [i, { upTo, uniform: Distribution.uniform(upTo) }] as const;
-    }),
-  );
+  const byResolution = net.space.resolutions.map((_, i) => {
+    const upTo = restrictResolutions(net.space, net.space.resolutions.slice(0, i + 1));
+    const at = restrictResolutions(net.space, [net.space.resolutions[i]!]);
+    return { upTo, uniform: Distribution.uniform(at) };
+  });
   const trainer = new Trainer(run, {
     net,
     role: 'supernet',
@@ -89,11 +88,10 @@ async function train(run: Run, net: Supernet, input: PretrainInput): Promise<voi
     peak: input.peak ?? PEAK_RATE,
     weightDecay: 1e-4,
     headRate: 1,
-    // Weights are shared by all resolutions and coarse steps are cheaper: each gets the same share of the compute.
+    // One resolution a step for all but the smallest network. Coarse ones more often: they are cheaper.
     sample: (step) => {
       const rng = new Rng(seed, 'sandwich', step);
-      const top = rng.categorical(net.space.resolutions.map((resolution) => resolution ** -2));
-      const { upTo, uniform } = byResolution.get(top)!;
+      const { upTo, uniform } = byResolution[rng.categorical(net.space.resolutions.map((side) => 1 / side))]!;
       return sandwich(upTo, uniform, rng);
     },
     cost: (genotypes) => trainingCost(net, genotypes),

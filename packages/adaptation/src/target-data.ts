@@ -2,7 +2,7 @@ import type { Preprocessing } from '@ntaa/contracts';
 import { BatchLoader, type AugmentPolicy, type PackedImages } from '@ntaa/data';
 import { tf } from '@ntaa/engine';
 
-export interface SplitIndices {
+interface SplitIndices {
   readonly train: readonly number[];
   readonly validation: readonly number[];
   readonly test: readonly number[];

@@ -20,7 +20,7 @@ import { forgetTraining, Trainer } from './trainer.js';
 /** Share of the transfer that samples uniformly before the first candidates are judged. */
 const WARM = 0.4;
 const RANDOM_SUBNETS = 2;
-export const TRANSFER_RATE = 0.05;
+const TRANSFER_RATE = 0.05;
 
 /** Forward and backward of one image cost about three forwards. */
 export const trainingCost = (net: Supernet, genotypes: readonly Genotype[]): number =>
