@@ -87,7 +87,7 @@ export function forkChild(
 }
 
 /** What the end of a process that handed in no result means. */
-export function explain(code: number | null, signal: string | null, stderr: string): Failure {
+function explain(code: number | null, signal: string | null, stderr: string): Failure {
   if (/heap out of memory|allocation failed|cannot allocate memory/i.test(stderr))
     return { code: 'out-of-memory', detail: 'The job needs more memory than there is', retryable: true };
   if (signal !== null)

@@ -38,6 +38,8 @@ export interface StoredObjectRef {
 export interface DatasetPack {
   readonly images: StoredObjectRef;
   readonly index: StoredObjectRef;
+  /** The images decoded, by resolution (px); other resolutions are decoded by the jobs that want them. */
+  readonly packed: Readonly<Record<string, StoredObjectRef>>;
 }
 
 interface Common {

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
-import { adapt, Interrupted, prepareTarget, pretrain, type Ports } from '@ntaa/adaptation';
+import { adapt, Interrupted, prepareTarget, pretrain, usefulResolutions, type Ports } from '@ntaa/adaptation';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
@@ -153,16 +153,24 @@ async function fetchData(assignment: JobAssignment, link: JobLink, store: Object
   const say = (fraction: number, message: string): void =>
     link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
   say(0, 'fetching the images');
-  const images = join(assignment.scratch, 'images.bin');
-  await fetchFile(store, pack.images, images);
   const indexFile = join(assignment.scratch, 'index.json');
   await fetchFile(store, pack.index, indexFile);
   const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
+  const packed = new Map<number, string>();
+  for (const resolution of usefulResolutions(space, index)) {
+    const ref = pack.packed[resolution];
+    if (!ref) continue;
+    packed.set(resolution, join(assignment.scratch, `fetched-${resolution}.bin`));
+    await fetchFile(store, ref, packed.get(resolution)!);
+  }
+  let fetched: Promise<string> | undefined;
+  const encoded = join(assignment.scratch, 'images.bin');
   const data = await prepareTarget({
-    images,
+    images: () => (fetched ??= fetchFile(store, pack.images, encoded).then(() => encoded)),
     index,
     seed: assignment.request.seed ?? 0,
     space,
+    packed,
     scratch: assignment.scratch,
     onProgress: say,
   });

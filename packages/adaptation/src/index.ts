@@ -1,5 +1,5 @@
 export { adapt, type AdaptInput, type AdaptOutcome, type Outcome } from './adapt.js';
 export { Interrupted, type Ports } from './ports.js';
-export { prepareTarget, type PrepareInput } from './prepare.js';
+export { packAt, prepareTarget, resolutionsToPack, usefulResolutions, type PrepareInput } from './prepare.js';
 export { pretrain, type PretrainInput, type PretrainOutcome } from './pretrain.js';
 export { evaluationBatches, type TargetData } from './target-data.js';

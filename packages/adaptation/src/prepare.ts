@@ -29,33 +29,57 @@ const GEOMETRY = { fit: 'contain', kernel: 'lanczos3', background: { r: 255, g: 
 /** Images are never enlarged beyond this for their own sake: every space has some resolution up to it. */
 const BASE_RESOLUTION = 32;
 
+/** Larger sets are packed by the job that needs them, at the resolutions it needs. */
+const PACKED_AT_ONCE = 20_000;
+
+/** Resolutions a new dataset is packed at, so that jobs need not decode it again. */
+export function resolutionsToPack(space: SearchSpace, index: DatasetIndex): number[] {
+  return index.samples.length <= PACKED_AT_ONCE ? usefulResolutions(space, index) : [];
+}
+
+/** Decodes all images at one resolution, as networks will see them, into `packed-RESOLUTION.bin` in `folder`. */
+export async function packAt(
+  input: { images: string; index: DatasetIndex; onProgress?: PrepareInput['onProgress'] },
+  resolution: number,
+  folder: string,
+): Promise<string> {
+  const out = join(folder, `packed-${resolution}.bin`);
+  await packImages({
+    images: input.images,
+    samples: input.index.samples,
+    options: { width: resolution, height: resolution, ...GEOMETRY },
+    out,
+    ...(input.onProgress && { onProgress: input.onProgress }),
+  });
+  return out;
+}
+
 export interface PrepareInput {
-  /** Path of images.bin. */
-  images: string;
+  /** Path of images.bin; fetched only when some resolution is not packed yet. */
+  images: () => Promise<string>;
   index: DatasetIndex;
   seed: number;
   space: SearchSpace;
-  /** Folder for the packs, whose owner removes it. */
+  /** Packs that exist already: paths by resolution. */
+  packed: ReadonlyMap<number, string>;
+  /** Folder for the packs that do not, whose owner removes it. */
   scratch: string;
   onProgress?: (fraction: number, message: string) => void;
 }
 
-/** Splits a dataset and decodes it once at every resolution the search may use. Close the result's packs when done. */
+/** Splits a dataset and opens it at every resolution the search may use, decoding what is not decoded yet. Close it when done. */
 export async function prepareTarget(input: PrepareInput): Promise<TargetData & { close(): void }> {
   const { index, space } = input;
   const splits = splitDataset(index.samples, input.seed, { validation: 0.2, test: 0.2 });
   const packs = new Map<number, PackedImages>();
   const wanted = usefulResolutions(space, index);
   for (const [done, resolution] of wanted.entries()) {
-    const out = join(input.scratch, `packed-${resolution}.bin`);
-    await packImages({
-      images: input.images,
-      samples: index.samples,
-      options: { width: resolution, height: resolution, ...GEOMETRY },
-      out,
-      onProgress: (fraction, message) => input.onProgress?.((done + fraction) / wanted.length, message),
-    });
-    packs.set(resolution, new PackedImages(out, index.samples.length, resolution, resolution));
+    const onProgress = (fraction: number, message: string): void =>
+      input.onProgress?.((done + fraction) / wanted.length, message);
+    const file =
+      input.packed.get(resolution) ??
+      (await packAt({ images: await input.images(), index, onProgress }, resolution, input.scratch));
+    packs.set(resolution, new PackedImages(file, index.samples.length, resolution, resolution));
   }
   const { mean, std } = channelStatistics(packs.get(wanted.at(-1)!)!, splits.train);
   return {
@@ -70,7 +94,7 @@ export async function prepareTarget(input: PrepareInput): Promise<TargetData & {
 }
 
 /** The space's resolutions up to what the median image has pixels for (its longer side), and at least the base. */
-function usefulResolutions(space: SearchSpace, index: DatasetIndex): number[] {
+export function usefulResolutions(space: SearchSpace, index: DatasetIndex): number[] {
   const sides = index.samples.map((s) => Math.max(s.width, s.height)).sort((a, b) => a - b);
   const median = sides[sides.length >> 1] ?? BASE_RESOLUTION;
   const useful = space.resolutions.filter((resolution) => resolution <= Math.max(BASE_RESOLUTION, median));

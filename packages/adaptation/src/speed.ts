@@ -16,7 +16,7 @@ export interface Measured extends Speeds {
 
 const REPEATS = 2;
 /** Small networks keep the kernels less busy than the large ones measured here. */
-const SMALL_NET_OVERHEAD = 1.15;
+const SMALL_NET_OVERHEAD = 1.05;
 
 /** Times sandwich steps on real batches, without changing a weight. Seconds an image. */
 export function measureSpeeds(run: Run, net: Supernet, fixed: Genotype): Measured {
