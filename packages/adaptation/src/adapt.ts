@@ -19,12 +19,13 @@ import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from
 import { initialiseHead } from './head.js';
 import { finetuneStepsLeft, makePlan, RACE, type Plan } from './plan.js';
 import type { Ports } from './ports.js';
-import { Run } from './run.js';
+import { measureLatency } from './latency.js';
+import { Run, type Axis } from './run.js';
 import { freshState } from './state.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { measureSpeeds, type Measured } from './speed.js';
 import type { TargetData } from './target-data.js';
-import { reportCandidates, transfer } from './transfer.js';
+import { costWithLatency, reportCandidates, transfer } from './transfer.js';
 
 export interface AdaptInput {
   request: AdaptRequest;
@@ -98,6 +99,7 @@ function begin(input: AdaptInput): Run {
     task,
     seed,
     constraints,
+    axis: axisOf(request),
     state: freshState(),
     weights: new Map(),
   });
@@ -111,6 +113,10 @@ function begin(input: AdaptInput): Run {
     net = source(input, space, outputs);
     measured = measure(run, net, input);
   }
+  if (run.axis === 'latency_ms' || constraints.max_latency_ms != null) {
+    run.state.latency = measureLatency(net, seed);
+    requireReachable(run, net);
+  }
   run.state.resolutions = space.resolutions;
   run.state.plan = planFor(run, input, measured);
   run.state.speed = measured?.perMac ?? null;
@@ -122,6 +128,20 @@ function begin(input: AdaptInput): Run {
   run.state.phaseStarted = ports.now();
   run.state.seconds['prepare'] = (ports.now() - input.startedAt) / 1000;
   return run;
+}
+
+const axisOf = ({ objective = 'macs' }: AdaptRequest): Axis =>
+  objective === 'latency' ? 'latency_ms' : objective;
+
+/** Latency is only known once it was measured here, so this constraint is judged when the job runs. */
+function requireReachable(run: Run, net: Supernet): void {
+  const least = costWithLatency(run, net, smallest(net.space)).latency_ms!;
+  const limit = run.constraints.max_latency_ms;
+  if (limit != null && least > limit)
+    throw new JobError(
+      'constraint-infeasible',
+      `max_latency_ms ${limit} cannot be met on this machine; the fastest architecture takes ${least.toFixed(2)} ms`,
+    );
 }
 
 const source = (input: AdaptInput, space: SearchSpace, outputs: number): Supernet =>
@@ -161,6 +181,7 @@ function resume(input: AdaptInput, bytes: Uint8Array): Run {
     task: taskFor(input.request.task),
     seed: input.request.seed ?? 0,
     constraints: input.request.constraints ?? {},
+    axis: axisOf(input.request),
     state,
     weights,
   });
@@ -174,14 +195,12 @@ class Adaptation {
   readonly #run: Run;
   readonly #space: SearchSpace;
   readonly #outputs: number;
-  readonly #axis: 'macs' | 'params';
 
   constructor(input: AdaptInput, run: Run) {
     this.#input = input;
     this.#run = run;
     this.#space = restrictResolutions(input.space, run.state.resolutions);
     this.#outputs = run.task.outputs(run.data.labels);
-    this.#axis = input.request.objective === 'params' ? 'params' : 'macs';
     this.#expect();
   }
 
@@ -281,8 +300,8 @@ class Adaptation {
     const { state } = run;
     const net = this.#supernet();
     try {
-      if (state.cut !== 'user') await search(run, net, this.#axis);
-      state.finalists = finalists(run, this.#axis, this.#fixed);
+      if (state.cut !== 'user') await search(run, net);
+      state.finalists = finalists(run, this.#fixed);
       // A stopped job keeps the best it has and trains no further.
       if (state.cut === 'user') state.finalists.splice(1);
       state.finalists.forEach((genotype, i) => {
@@ -345,10 +364,9 @@ class Adaptation {
       state.phaseStarted = run.ports.now();
       await run.save();
     }
-    const chosen = winner(
-      run,
-      state.finalists.map((genotype) => this.#macs(genotype)),
-    );
+    const network = { space: this.#space, outputs: this.#outputs };
+    const price = (genotype: Genotype): number => costWithLatency(run, network, genotype)[run.axis] ?? 0;
+    const chosen = winner(run, state.finalists.map(price));
     for (const part of ['', '.ema', '.momentum']) {
       const tensors = run.weights.get(`${finalist(chosen)}${part}`);
       if (tensors) run.weights.set(`net${part}`, tensors);
@@ -437,7 +455,7 @@ class Adaptation {
       largest: this.#outcome(top, whole.metrics),
       search: {
         evaluated: state.archive.length,
-        pareto_size: frontOf(state.archive, this.#axis).length,
+        pareto_size: frontOf(state.archive, run.axis).length,
         rank_correlation: state.tau,
       },
       stopReason: this.#stopReason(),

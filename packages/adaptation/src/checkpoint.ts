@@ -1,5 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
 import { readSafetensors, writeSafetensors, type NamedTensors } from '@ntaa/supernet';
+import type { LatencyModel } from './latency.js';
 import type { Plan } from './plan.js';
 
 /** An architecture as it was judged. `version`: how many training rounds the shared weights had seen. */
@@ -25,6 +26,8 @@ export interface State {
   plan: Plan;
   /** Resolutions of the space that are searched. */
   resolutions: number[];
+  /** Set where the job's objective or constraints speak of latency. */
+  latency: LatencyModel | null;
   /** Measured training seconds for one multiply-accumulate; null for jobs without a clock. */
   speed: number | null;
   step: number;

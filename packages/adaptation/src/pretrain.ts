@@ -46,7 +46,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     state.plan = makePretrainPlan(input, data.splits.train.length);
     state.phaseStarted = ports.now();
   }
-  const run = new Run({ ports, data, task, seed, constraints: {}, state, weights });
+  const run = new Run({ ports, data, task, seed, constraints: {}, axis: 'macs', state, weights });
   const tensors = weights.get('supernet');
   const net = tensors
     ? Supernet.load(space, tensors, outputs, new Rng(seed, 'head'))

@@ -8,6 +8,8 @@ import type { TargetData } from './target-data.js';
 const CHECKPOINT_MS = 20_000;
 const PROGRESS_MS = 500;
 
+export type Axis = 'macs' | 'params' | 'latency_ms';
+
 /** A job under way: what every stage shares. */
 export class Run {
   readonly ports: Ports;
@@ -15,6 +17,8 @@ export class Run {
   readonly task: Task;
   readonly seed: number;
   readonly constraints: Constraints;
+  /** The second axis of the Pareto front. */
+  readonly axis: Axis;
   readonly state: State;
   readonly weights: Weights;
   /** Work planned for the whole job and done so far, in one unit (multiply-accumulates): the source of the ETA. */
@@ -26,12 +30,15 @@ export class Run {
   #doneAtStart = 0;
   #speed = { images: 0, since: 0, perSecond: 0 };
 
-  constructor(input: Pick<Run, 'ports' | 'data' | 'task' | 'seed' | 'constraints' | 'state' | 'weights'>) {
+  constructor(
+    input: Pick<Run, 'ports' | 'data' | 'task' | 'seed' | 'constraints' | 'axis' | 'state' | 'weights'>,
+  ) {
     this.ports = input.ports;
     this.data = input.data;
     this.task = input.task;
     this.seed = input.seed;
     this.constraints = input.constraints;
+    this.axis = input.axis;
     this.state = input.state;
     this.weights = input.weights;
     this.#savedAt = this.#begun = input.ports.now();

@@ -1,11 +1,12 @@
 import type { Genotype } from '@ntaa/contracts';
-import { canonical, cost, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
+import { canonical, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import type { EvaluationRecord } from './checkpoint.js';
-import type { Run } from './run.js';
+import type { Axis, Run } from './run.js';
 import { RACE } from './plan.js';
-import { judge } from './transfer.js';
+import { latencyOf } from './latency.js';
+import { costWithLatency, judge } from './transfer.js';
 
 /** Predictors that rank worse than this are not listened to. */
 const TRUST = 0.3;
@@ -13,14 +14,12 @@ const ROUNDS = 2;
 const GENERATIONS = 20;
 const POPULATION = 60;
 
-type Axis = 'macs' | 'params';
-
 /**
  * Finds the architectures that are best for their cost with the adapted weights: the front known so far is judged
  * anew, then a predictor drives constrained NSGA-II and real evaluations confirm what it proposes.
  */
-export async function search(run: Run, net: Supernet, axis: Axis): Promise<void> {
-  const { state } = run;
+export async function search(run: Run, net: Supernet): Promise<void> {
+  const { state, axis } = run;
   const front = frontOf(feasible(run, state.archive), axis).slice(
     0,
     Math.max(4, state.plan.searchCandidates),
@@ -35,12 +34,12 @@ export async function search(run: Run, net: Supernet, axis: Axis): Promise<void>
   for (let round = 0; round < ROUNDS && left > 0 && state.cut !== 'user'; round++) {
     const count = Math.ceil(left / (ROUNDS - round));
     left -= count;
-    await judge(run, net, propose(run, net, axis, round, count), 'search');
+    await judge(run, net, propose(run, net, round, count), 'search');
   }
 }
 
-function propose(run: Run, net: Supernet, axis: Axis, round: number, count: number): Genotype[] {
-  const { state } = run;
+function propose(run: Run, net: Supernet, round: number, count: number): Genotype[] {
+  const { state, axis } = run;
   const predictor = fitPredictor(
     state.archive.map((r) => ({
       genotype: r.genotype,
@@ -60,11 +59,12 @@ function propose(run: Run, net: Supernet, axis: Axis, round: number, count: numb
     known.add(canonical(genotype));
     return isNew;
   };
-  const costOf = (genotype: Genotype): number => cost(net.space, genotype, net.outputs)[axis];
+  const costOf = (genotype: Genotype): number => costWithLatency(run, net, genotype)[axis] ?? 0;
   const options = {
     space: net.space,
     outputs: net.outputs,
     constraints: run.constraints,
+    ...(state.latency && { latency: (genotype: Genotype) => latencyOf(state.latency!, net, genotype) }),
     population: POPULATION,
     generations: GENERATIONS,
     initial: frontOf(feasible(run, state.archive), axis).map((record) => record.genotype),
@@ -86,11 +86,22 @@ function propose(run: Run, net: Supernet, axis: Axis, round: number, count: numb
 
 const feasible = (run: Run, archive: readonly EvaluationRecord[]): EvaluationRecord[] =>
   archive.filter(
-    (r) => violation({ macs: r.macs, params: r.params, size_bytes: 4 * r.params }, run.constraints) === 0,
+    (r) =>
+      violation(
+        {
+          macs: r.macs,
+          params: r.params,
+          size_bytes: 4 * r.params,
+          ...(r.latency_ms !== null && { latency_ms: r.latency_ms }),
+        },
+        run.constraints,
+      ) === 0,
   );
 
 export function frontOf(archive: readonly EvaluationRecord[], axis: Axis): EvaluationRecord[] {
-  return paretoFront(archive.map((r) => [-r.score, r[axis]] as [number, number])).map((i) => archive[i]!);
+  return paretoFront(archive.map((r) => [-r.score, r[axis] ?? 0] as [number, number])).map(
+    (i) => archive[i]!,
+  );
 }
 
 /** How much validation loss is given for a cheaper architecture, in standard errors of the best one's loss. */
@@ -101,8 +112,9 @@ const TOLERANCE = 1;
  * good, and the best among the dearer half, because a short joint training favours small networks. Only feasible ones
  * judged with the final weights count, then older judgements; without any, `fallback`.
  */
-export function finalists(run: Run, axis: Axis, fallback: Genotype): Genotype[] {
+export function finalists(run: Run, fallback: Genotype): Genotype[] {
   const { state } = run;
+  const price = (record: EvaluationRecord): number => record[run.axis] ?? 0;
   const allowed = feasible(run, state.archive);
   const current = allowed.filter((record) => record.version === state.version);
   const pool = current.length > 0 ? current : allowed;
@@ -111,9 +123,9 @@ export function finalists(run: Run, axis: Axis, fallback: Genotype): Genotype[] 
   const best = pool.reduce(better);
   const frugal = pool
     .filter((record) => record.score >= best.score - TOLERANCE * best.error)
-    .reduce((a, b) => (b[axis] < a[axis] ? b : a));
-  const middle = [...pool].sort((a, b) => a[axis] - b[axis])[pool.length >> 1]!;
-  const roomy = pool.filter((record) => record[axis] >= middle[axis]).reduce(better);
+    .reduce((a, b) => (price(b) < price(a) ? b : a));
+  const middle = [...pool].sort((a, b) => price(a) - price(b))[pool.length >> 1]!;
+  const roomy = pool.filter((record) => price(record) >= price(middle)).reduce(better);
   return [...new Set([best, roomy, frugal])].slice(0, RACE.finalists).map((record) => record.genotype);
 }
 

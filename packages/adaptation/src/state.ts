@@ -6,6 +6,7 @@ export function freshState(): State {
   return {
     phase: 'transfer',
     resolutions: [],
+    latency: null,
     speed: null,
     plan: makePretrainPlan({ startedAt: 0, budget: {} }, 1),
     step: 0,

@@ -13,6 +13,7 @@ import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import { calibrationSubset, evaluateCandidate } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
+import { latencyOf } from './latency.js';
 import type { Run } from './run.js';
 import { TrainingBatches } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
@@ -91,12 +92,21 @@ async function evaluateRound(run: Run, net: Supernet, distribution: Distribution
     const genotype = anchors.shift() ?? distribution.sample(rng);
     const key = canonical(genotype);
     // An infeasible architecture can never be chosen, and after some tries we take what there is.
-    const feasible = violation(cost(net.space, genotype, net.outputs), run.constraints) === 0;
+    const feasible = violation(costWithLatency(run, net, genotype), run.constraints) === 0;
     if (known.has(key) || (!feasible && tries < 50 * state.plan.perRound)) continue;
     known.add(key);
     wanted.push(genotype);
   }
   await judge(run, net, wanted, 'transfer');
+}
+
+/** What the constraints bound. */
+export function costWithLatency(run: Run, net: Pick<Supernet, 'space' | 'outputs'>, genotype: Genotype) {
+  const { latency } = run.state;
+  return {
+    ...cost(net.space, genotype, net.outputs),
+    ...(latency && { latency_ms: latencyOf(latency, net, genotype) }),
+  };
 }
 
 /** Evaluates architectures with the weights as they are now; a known one's record is replaced. */
@@ -120,7 +130,7 @@ export async function judge(
       top1,
       macs,
       params,
-      latency_ms: null,
+      latency_ms: run.state.latency && latencyOf(run.state.latency, net, genotype),
       version: run.state.version,
     };
     const at = run.state.archive.findIndex((other) => other.key === record.key);
@@ -150,7 +160,7 @@ function bestGenotypes(archive: readonly EvaluationRecord[]): Genotype[] {
 /** Publishes the archive with its Pareto front and, once there is one, the chosen architecture. */
 export function reportCandidates(run: Run): void {
   const { archive, selected } = run.state;
-  const front = new Set(paretoFront(archive.map((r) => [-r.score, r.macs] as [number, number])));
+  const front = new Set(paretoFront(archive.map((r) => [-r.score, r[run.axis] ?? 0] as [number, number])));
   const chosen = selected ? canonical(selected) : null;
   run.ports.candidates(
     archive.map((record, i): Candidate => ({
