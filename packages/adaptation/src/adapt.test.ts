@@ -1,0 +1,153 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { SearchSpace } from '@ntaa/contracts';
+import { PackedImages } from '@ntaa/data';
+import { initEngine, memory } from '@ntaa/engine';
+import { Rng } from '@ntaa/random';
+import { Supernet, type NamedTensors } from '@ntaa/supernet';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { adapt, type AdaptOutcome } from './adapt.js';
+import { decodeCheckpoint } from './checkpoint.js';
+import { Interrupted, type Ports } from './ports.js';
+import type { TargetData } from './target-data.js';
+
+const SIDE = 16;
+const blocks = [1, 2].map(() => ({ kernels: [3, 5], expands: [2, 3] }));
+const space: SearchSpace = {
+  name: 'test',
+  resolutions: [SIDE],
+  stem: { width: 8, stride: 2, activation: 'relu' },
+  stages: [8, 16].map((width) => ({ width, stride: 2, activation: 'relu', minDepth: 1, blocks })),
+  head: { width: 24, activation: 'relu' },
+};
+let scratch: string;
+let data: TargetData;
+let source: NamedTensors;
+
+/** Stripes across, stripes along, or a checkerboard, with noise. */
+function draw(kind: number, rng: Rng): Uint8Array {
+  const phase = rng.int(4);
+  return Uint8Array.from({ length: SIDE * SIDE * 3 }, (_, i) => {
+    const [x, y] = [Math.floor(i / 3) % SIDE, Math.floor(i / 3 / SIDE)];
+    const on = [(x + phase) & 2, (y + phase) & 2, ((x + phase) & 2) ^ ((y + phase) & 2)][kind]!;
+    return Math.max(0, Math.min(255, (on ? 170 : 90) + 45 * rng.normal()));
+  });
+}
+
+beforeAll(async () => {
+  await initEngine('wasm');
+  scratch = mkdtempSync(join(tmpdir(), 'ntaa-adapt-'));
+  const n = 240;
+  const labelOf = Int32Array.from({ length: n }, (_, i) => i % 3);
+  const file = join(scratch, 'packed.bin');
+  writeFileSync(file, Buffer.concat([...labelOf].map((label, i) => draw(label, new Rng('stripes', i)))));
+  const all = Array.from({ length: n }, (_, i) => i);
+  data = {
+    labels: ['across', 'along', 'checks'],
+    labelOf,
+    splits: { train: all.slice(0, 120), validation: all.slice(120, 180), test: all.slice(180) },
+    packs: new Map([[SIDE, new PackedImages(file, n, SIDE, SIDE)]]),
+    preprocessing: {
+      channels: 'RGB',
+      fit: 'contain',
+      kernel: 'lanczos3',
+      background: { r: 255, g: 255, b: 255 },
+      scale: 1 / 255,
+      mean: [0.5, 0.5, 0.5],
+      std: [0.25, 0.25, 0.25],
+    },
+    policy: { flip: false, rotate: 0, scale: 0, translate: 0.1, color: 0.1, erase: 0, fill: 'edge' },
+  };
+  const net = Supernet.initialise(space, 2, new Rng('source'));
+  source = net.tensors();
+  net.dispose();
+});
+afterAll(() => {
+  for (const packed of data.packs.values()) packed.close();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+interface Surroundings {
+  from?: Uint8Array;
+  /** Told every checkpoint; throws to die there. */
+  saved?: (bytes: Uint8Array, count: number) => void;
+  wanted?: Ports['wanted'];
+}
+const budget = { max_candidates: 6 };
+
+function run({ from, saved, wanted }: Surroundings = {}, extra: object = {}): Promise<AdaptOutcome> {
+  let count = 0;
+  return adapt({
+    request: { kind: 'adapt', task: 'classification', dataset: 'ds_test', seed: 1, budget, ...extra },
+    startedAt: Date.now(),
+    data,
+    space,
+    source,
+    ports: {
+      progress: () => undefined,
+      events: () => undefined,
+      candidates: () => undefined,
+      wanted: wanted ?? (() => 'run'),
+      now: () => Date.now(),
+      checkpoint: {
+        load: () => Promise.resolve(from ?? null),
+        save: (bytes) => Promise.resolve(saved?.(bytes, ++count)),
+      },
+    },
+  });
+}
+
+/** Digest of everything that is delivered; disposes the outcome. */
+function digest(outcome: AdaptOutcome): string {
+  const hash = createHash('sha256');
+  for (const tensors of [outcome.net.tensors(), outcome.bn.tensors()])
+    for (const [name, { data: values }] of tensors) hash.update(name).update(values);
+  hash.update(JSON.stringify([outcome.metrics, outcome.baseline?.metrics, outcome.search]));
+  outcome.net.dispose();
+  outcome.bn.dispose();
+  return hash.digest('hex');
+}
+
+it('learns, leaks nothing, and resumes from any checkpoint to the same bytes', async () => {
+  const checkpoints: Uint8Array[] = [];
+  const before = memory().tensors;
+  const outcome = await run({ saved: (bytes) => checkpoints.push(bytes) });
+  expect(outcome.metrics.top1).toBeGreaterThan(0.7);
+  expect(outcome.stopReason).toBe('budget_exhausted');
+  const expected = digest(outcome);
+  expect(memory().tensors).toBe(before);
+  const phases = checkpoints.map((bytes) => decodeCheckpoint(bytes).state.phase);
+  expect(new Set(phases)).toEqual(
+    new Set(['transfer', 'search', 'race', 'finetune', 'baseline', 'evaluate']),
+  );
+  for (const phase of new Set(phases)) {
+    const resumed = await run({ from: checkpoints[phases.indexOf(phase)]! });
+    expect(digest(resumed), `resumed into ${phase}`).toBe(expected);
+  }
+}, 300_000);
+
+it('pauses at a checkpoint and goes on as if nothing had been', async () => {
+  const expected = digest(await run());
+  let steps = 0;
+  let last: Uint8Array | undefined;
+  const wanted = (): 'run' | 'pause' => (++steps > 60 ? 'pause' : 'run');
+  const paused = await run({ saved: (bytes) => (last = bytes), wanted }).catch((error: unknown) => error);
+  expect(paused).toBeInstanceOf(Interrupted);
+  expect(digest(await run({ from: last! }))).toBe(expected);
+}, 300_000);
+
+it('stops with the best so far, cancels without a result, and says when constraints cannot be met', async () => {
+  let steps = 0;
+  const stopped = await run({ wanted: () => (++steps > 30 ? 'stop' : 'run') });
+  expect(stopped).toMatchObject({ stopReason: 'user_stopped', baseline: null });
+  digest(stopped);
+  await expect(run({ wanted: () => 'cancel' })).rejects.toMatchObject({
+    name: 'Interrupted',
+    wanted: 'cancel',
+  });
+  await expect(run({}, { constraints: { max_macs: 10 } })).rejects.toMatchObject({
+    code: 'constraint-infeasible',
+  });
+}, 300_000);

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import { finetuneStepsLeft, makePlan, Pace, type PlanInput } from './plan.js';
+
+const input = (extra: Partial<PlanInput>): PlanInput => ({
+  budget: {},
+  train: 1000,
+  trainAndValidation: 1300,
+  baseline: true,
+  now: 5_000,
+  startedAt: 0,
+  speeds: null,
+  ...extra,
+});
+const speeds = { sandwich: 0.005, fixed: 0.001, evaluation: 0.5 };
+
+describe('plans', () => {
+  it('without a clock depend neither on the time nor on the machine', () => {
+    const budget = { max_candidates: 20 };
+    const plan = makePlan(input({ budget }));
+    expect(makePlan(input({ budget, now: 999_999, startedAt: 7, speeds }))).toEqual(plan);
+    expect(plan).toMatchObject({ deadline: null, transferDeadline: null, bounded: false });
+    expect(plan.rounds * plan.perRound + plan.searchCandidates).toBe(20);
+  });
+
+  it('with a clock fit what was measured into the time', () => {
+    for (const max_seconds of [30, 100, 300, 1000]) {
+      const plan = makePlan(input({ budget: { max_seconds }, speeds }));
+      const evaluated = plan.rounds * plan.perRound + plan.searchCandidates;
+      const seconds =
+        plan.transferSteps * plan.batchSize.transfer * speeds.sandwich + evaluated * speeds.evaluation;
+      expect(plan.deadline!).toBeLessThan(1000 * max_seconds);
+      expect(seconds).toBeLessThan(max_seconds);
+      expect(plan.transferDeadline!).toBeLessThan(plan.deadline!);
+    }
+  });
+
+  it('leave the baseline the time for as many image passes', () => {
+    const plan = makePlan(input({ budget: { max_seconds: 300 }, speeds }));
+    const finalists = [0.001, 0.002, 0.0005];
+    const passes = 5000;
+    const steps = finetuneStepsLeft({
+      plan,
+      images: 1300,
+      secondsLeft: 200,
+      finalists,
+      baseline: 0.001,
+      passes,
+    });
+    const own = steps * plan.batchSize.finetune;
+    const race = 0.25 * finalists.reduce((a, b) => a + b);
+    const total = own * (race + 0.75 * 0.002) + (passes + own * 1.5) * 0.001;
+    expect(total).toBeGreaterThan(180);
+    expect(total).toBeLessThanOrEqual(200);
+  });
+});
+
+describe('pace', () => {
+  it('is as far as steps or time, whichever is further', () => {
+    const pace = new Pace(100, 1000, 2000);
+    expect(pace.fraction(10, 1000)).toBe(0.1);
+    expect(pace.fraction(10, 1500)).toBe(0.5);
+    expect(pace.fraction(100, 1500)).toBe(1);
+    expect(pace.fraction(0, 9999)).toBe(1);
+    expect(new Pace(100, 1000, null).fraction(10, 99_999)).toBe(0.1);
+  });
+  it('covers its part of a schedule', () => {
+    const pace = new Pace(100, 1000, 2000, [0.25, 1]);
+    expect(pace.fraction(25, 1000)).toBe(0.25);
+    expect(pace.fraction(25, 1500)).toBe(0.625);
+  });
+});
