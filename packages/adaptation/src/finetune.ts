@@ -11,7 +11,7 @@ import { trainingCost } from './transfer.js';
 
 /** Images the final networks' batch norms are calibrated on, of training and validation together. */
 const FINAL_CALIBRATION = 2000;
-const FINETUNE_RATE = 0.05;
+const FINETUNE_RATE = 0.1;
 
 /** Once the search is over nothing is selected on validation images any more, and they join the training set. */
 export const finetuningImages = (run: Run): number[] =>
