@@ -15,13 +15,13 @@ export interface Service {
 }
 
 /** `npm start` on a data folder, without waiting. It leads its own process group, as under a terminal. */
-export function spawnUp(folder: string, settings: Record<string, string> = {}): ChildProcess {
+function spawnUp(folder: string, settings: Record<string, string> = {}): ChildProcess {
   const env = { PATH: process.env['PATH'], NTAA_DATA_DIR: folder, PORT: '0', NTAA_WORKERS: '1', ...settings };
   return spawn(process.execPath, [MAIN, 'up'], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
 }
 
 /** Resolves with the banner's rows once the service runs. */
-export async function running(launcher: ChildProcess): Promise<Record<string, string>> {
+async function running(launcher: ChildProcess): Promise<Record<string, string>> {
   const shown: Record<string, string> = {};
   for await (const line of createInterface({ input: launcher.stdout! })) {
     const row = /^ {2}(\S[^:]*?) {2,}(.*)$/.exec(line);

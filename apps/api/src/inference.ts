@@ -57,7 +57,7 @@ export class Classifiers {
 }
 
 /** (x * scale - mean) / std per channel, from uint8 [H, W, 3] each to float32 [N, 3, H, W]. */
-export function toInput(
+function toInput(
   images: readonly Uint8Array[],
   { width, height, scale, mean, std }: Preprocessing,
 ): Float32Array {
@@ -71,7 +71,7 @@ export function toInput(
   return out;
 }
 
-export function softmax(logits: Float32Array): number[] {
+function softmax(logits: Float32Array): number[] {
   const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
   const exp = Array.from(logits, (x) => Math.exp(x - most));
   const sum = exp.reduce((a, b) => a + b, 0);

@@ -49,7 +49,7 @@ export const DEFAULT_LIMITS: Limits = {
   heartbeatMs: 15_000,
 };
 
-export interface TypeBox extends FastifyTypeProvider {
+interface TypeBox extends FastifyTypeProvider {
   readonly validator: this['schema'] extends TSchema ? Static<this['schema']> : unknown;
   readonly serializer: unknown;
 }

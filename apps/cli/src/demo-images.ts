@@ -6,8 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import yazl from 'yazl';
 import { StartError } from './data-folder.js';
 
-/** Where the demo's images come from: real drawings, in an npm package that `npm ci` has installed. */
-const PACKAGE = 'emoji-datasource-twitter';
+/** The demo's images are real drawings, in the npm package emoji-datasource-twitter that `npm ci` has installed. */
 const FOLDER = 'img/twitter/64';
 
 interface Emoji {
@@ -33,9 +32,11 @@ export async function demoImages(): Promise<DemoImages> {
   const require = createRequire(import.meta.url);
   let root: string;
   try {
-    root = dirname(require.resolve(`${PACKAGE}/package.json`));
+    root = dirname(require.resolve('emoji-datasource-twitter/package.json'));
   } catch {
-    throw new StartError(`The demo's images (npm package ${PACKAGE}) are not installed: run npm ci first.`);
+    throw new StartError(
+      "The demo's images (npm package emoji-datasource-twitter) are not installed: run npm ci first.",
+    );
   }
   const all = JSON.parse(await readFile(join(root, 'emoji.json'), 'utf8')) as Emoji[];
   const files = new Map<string, string>();

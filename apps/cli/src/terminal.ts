@@ -24,7 +24,7 @@ export function bar(fraction: number, width = BAR): string {
   return filled.padEnd(width, '·');
 }
 
-export function progressText(stage: string, progress: Progress): string {
+function progressText(stage: string, progress: Progress): string {
   const parts = [
     stage.padEnd(9),
     bar(progress.fraction),

@@ -6,4 +6,6 @@ export const QUEUE_JOBS = {
   'job.run': Type.Object({ job_id: Type.String() }),
 } as const;
 export type QueueJobName = keyof typeof QUEUE_JOBS;
-export type QueuePayload<N extends QueueJobName> = Static<(typeof QUEUE_JOBS)[N]>;
+// Derived once for all: Static of a type parameter keeps the compiler busy for seconds.
+type QueuePayloads = { [N in QueueJobName]: Static<(typeof QUEUE_JOBS)[N]> };
+export type QueuePayload<N extends QueueJobName> = QueuePayloads[N];

@@ -54,7 +54,7 @@ export class RefusedDataset extends DatasetError {
 }
 
 /** Numbers in numeric order when all are numbers, otherwise by code point. */
-export function labelNames(labels: Iterable<string>): string[] {
+function labelNames(labels: Iterable<string>): string[] {
   const names = [...new Set(labels)];
   if (names.every((name) => /^\d{1,9}$/.test(name)))
     return names.sort((a, b) => Number(a) - Number(b) || (a < b ? -1 : 1));

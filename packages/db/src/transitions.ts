@@ -6,7 +6,7 @@ import { enqueue, runEntry } from './outbox.js';
 import type { JobRow } from './rows.js';
 import { MAX_FAILURES, type Json, type NewEvent } from './types.js';
 
-export const NO_LEASE = { leaseToken: null, leaseUntil: null, worker: null };
+const NO_LEASE = { leaseToken: null, leaseUntil: null, worker: null };
 
 /** Appends events to a job whose row is locked, numbered on from its last one. */
 export async function addEvents(

@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from './ops.js';
 
-export function activate<T extends tf.Tensor>(x: T, activation: Activation): T {
+function activate<T extends tf.Tensor>(x: T, activation: Activation): T {
   if (activation === 'relu') return tf.relu(x);
   if (activation === 'hswish') return tf.mul(x, tf.div(tf.relu6(tf.add(x, 3)), 6));
   return x;

@@ -64,7 +64,7 @@ export function convolution(
 }
 
 /** Value and slope of an activation. */
-export function activation(z: number, kind: Activation): { value: number; slope: number } {
+function activation(z: number, kind: Activation): { value: number; slope: number } {
   if (kind === 'relu') return { value: Math.max(z, 0), slope: z > 0 ? 1 : 0 };
   if (kind === 'hswish') {
     const gate = Math.min(Math.max(z + 3, 0), 6) / 6;

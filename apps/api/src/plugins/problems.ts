@@ -20,7 +20,7 @@ const CODES: Readonly<Record<string, ProblemCode>> = {
   FST_ERR_MAX_PARAM_LENGTH: 'not-found',
 };
 
-export function toProblem(
+function toProblem(
   error: FastifyError | ProblemError,
   request: FastifyRequest,
 ): { code: ProblemCode; detail: string; errors: readonly ProblemDetail[] } {
@@ -43,7 +43,7 @@ export function toProblem(
   };
 }
 
-export function problemDocument(
+function problemDocument(
   code: ProblemCode,
   detail: string,
   errors: readonly ProblemDetail[],

@@ -70,6 +70,9 @@ function check(header: Header): string | null {
     case 'symlink':
     case 'link':
       throw new DatasetError('archive-symlink', 'the archive holds a link', path);
+    case 'block-device':
+    case 'character-device':
+    case 'fifo':
     default:
       throw new DatasetError(
         'archive-special-file',

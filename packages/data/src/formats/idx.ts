@@ -75,7 +75,7 @@ export interface IdxHeader {
 }
 
 /** @throws {DatasetError} when the header cannot be true. */
-export function readImagesHeader(head: Buffer, set: IdxSet): IdxHeader {
+function readImagesHeader(head: Buffer, set: IdxSet): IdxHeader {
   const refuse = (why: string): never => {
     throw new DatasetError('format-invalid', why, set.path);
   };

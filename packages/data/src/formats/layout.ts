@@ -45,7 +45,7 @@ export const isAnnotation = (path: string): boolean =>
 
 const looksLikeImage = (path: string) => /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic)$/i.test(path);
 export const imageNamed = (files: readonly ListedFile[]) => files.filter(({ path }) => looksLikeImage(path));
-export const isArchiveName = (path: string) => /\.(zip|tar|tgz|gz|bz2|xz|7z|rar)$/i.test(path);
+const isArchiveName = (path: string) => /\.(zip|tar|tgz|gz|bz2|xz|7z|rar)$/i.test(path);
 
 export const skip = (path: string, code: string, detail: string): ReportItem => ({ path, code, detail });
 /** A file that the layout gives no label. */

@@ -38,7 +38,7 @@ function jitterHsv(rng: Rng, { hue, saturation, value }: Hsv, amount: number): H
   };
 }
 
-export function toRgb({ hue, saturation, value }: Hsv): Colour {
+function toRgb({ hue, saturation, value }: Hsv): Colour {
   const channel = (offset: number): number => {
     const k = (offset + 6 * (hue - Math.floor(hue))) % 6;
     return value - value * saturation * Math.max(0, Math.min(k, 4 - k, 1));
@@ -48,7 +48,7 @@ export function toRgb({ hue, saturation, value }: Hsv): Colour {
 
 const FLAT = (): number => 0;
 
-export function flatInk(colour: Colour, opacity = 1): Ink {
+function flatInk(colour: Colour, opacity = 1): Ink {
   return { from: colour, to: colour, opacity, along: FLAT };
 }
 

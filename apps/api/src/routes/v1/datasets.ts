@@ -30,7 +30,7 @@ const UploadForm = Type.Object({
 });
 const Params = Type.Object({ id: Id('ds') });
 const tags = ['datasets'];
-export const noSuchDataset = (id: string) => new ProblemError('not-found', `There is no dataset ${id}.`);
+const noSuchDataset = (id: string) => new ProblemError('not-found', `There is no dataset ${id}.`);
 
 export function datasetRoutes(app: App, deps: Deps): void {
   const { db, store } = deps;

@@ -8,7 +8,6 @@ declare module 'onnxruntime-node' {
   export interface InferenceSession {
     run(feeds: Record<string, Tensor>, fetches?: readonly string[]): Promise<Record<string, Tensor>>;
     release(): Promise<void>;
-    release(): Promise<void>;
   }
   export const InferenceSession: {
     create(
@@ -21,9 +20,6 @@ declare module 'onnxruntime-node' {
         /** 0 verbose to 4 fatal. */
         logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
         executionMode?: 'sequential' | 'parallel';
-        enableCpuMemArena?: boolean;
-        enableMemPattern?: boolean;
-        logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
       },
     ): Promise<InferenceSession>;
   };
