@@ -19,7 +19,7 @@ const JOB: Omit<AdaptRequest, 'dataset'> = {
   kind: 'adapt',
   task: 'classification',
   supernet: 'tiny',
-  budget: { max_seconds: 200 },
+  budget: { max_seconds: 230 },
   seed: 0,
 };
 const OUTPUT = 'demo-output';

@@ -23,7 +23,7 @@ import { measureLatency } from './latency.js';
 import { Run, type Axis } from './run.js';
 import { freshState } from './state.js';
 import { finalists, frontOf, search, winner } from './search.js';
-import { measureSpeeds, type Measured } from './speed.js';
+import { finetuningSpeed, measureSpeeds, type Measured } from './speed.js';
 import type { TargetData } from './target-data.js';
 import { costWithLatency, reportCandidates, transfer } from './transfer.js';
 
@@ -304,15 +304,15 @@ class Adaptation {
       state.finalists = finalists(run, this.#fixed);
       // A stopped job keeps the best it has and trains no further.
       if (state.cut === 'user') state.finalists.splice(1);
-      state.finalists.forEach((genotype, i) => {
+      const seconds = state.finalists.map((genotype, i) => {
         const extracted = extract(net, genotype);
         run.weights.set(finalist(i), extracted.tensors());
-        extracted.dispose();
+        return this.#timed(extracted);
       });
+      this.#planFinetuning(seconds, this.#withBaseline ? this.#timed(extract(net, this.#fixed)) : 0);
     } finally {
       net.dispose();
     }
-    this.#planFinetuning();
     state.phase = 'race';
     run.enter('finetune', `finetuning ${state.finalists.length} finalists`);
   }
@@ -322,18 +322,25 @@ class Adaptation {
     return fixedArchitecture(this.#space, this.#outputs, this.#run.constraints);
   }
 
-  #planFinetuning(): void {
+  /** Training seconds an image, measured only where a clock bounds the job. Disposes the network. */
+  #timed(net: Supernet): number {
+    const seconds = this.#run.state.speed === null ? 0 : finetuningSpeed(this.#run, net);
+    net.dispose();
+    return seconds;
+  }
+
+  /** `finalists`, `baseline`: their training seconds an image. */
+  #planFinetuning(finalists: readonly number[], baseline: number): void {
     const { state, ports } = this.#run;
     const { plan, speed } = state;
     state.finetuneSteps = plan.finetuneSteps;
     if (plan.deadline === null || speed === null) return;
-    const perImage = (genotype: Genotype): number => speed * 3 * this.#macs(genotype);
     state.finetuneSteps = finetuneStepsLeft({
       plan,
       images: finetuningImages(this.#run).length,
       secondsLeft: (plan.deadline - ports.now()) / 1000,
-      finalists: state.finalists.map(perImage),
-      baseline: this.#withBaseline ? perImage(this.#fixed) : 0,
+      finalists,
+      baseline,
       passes: state.passes,
     });
   }

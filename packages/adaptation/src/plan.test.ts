@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { finetuneStepsLeft, makePlan, Pace, type PlanInput } from './plan.js';
+import { finetuneStepsLeft, makePlan, Pace, RACE, type PlanInput } from './plan.js';
 
 const input = (extra: Partial<PlanInput>): PlanInput => ({
   budget: {},
@@ -47,8 +47,8 @@ describe('plans', () => {
       passes,
     });
     const own = steps * plan.batchSize.finetune;
-    const race = 0.25 * finalists.reduce((a, b) => a + b);
-    const total = own * (race + 0.75 * 0.002) + (passes + own * 1.5) * 0.001;
+    const race = RACE.share * finalists.reduce((a, b) => a + b);
+    const total = own * (race + (1 - RACE.share) * 0.002) + (passes + own * (1 + 2 * RACE.share)) * 0.001;
     expect(total).toBeGreaterThan(180);
     expect(total).toBeLessThanOrEqual(200);
   });

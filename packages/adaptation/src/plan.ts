@@ -30,7 +30,7 @@ export interface Speeds {
 
 const DEFAULT_CANDIDATES = 48;
 /** Epochs of the joint transfer and of finetuning by default, and their ceilings when there is time for more. */
-const EPOCHS = { transfer: 12, finetune: 40, maxTransfer: 40, maxFinetune: 160 } as const;
+const EPOCHS = { transfer: 10, finetune: 50, maxTransfer: 40, maxFinetune: 200 } as const;
 /** Image passes after which another epoch of a large set is no longer the default. */
 const DEFAULT_PASSES = 200_000;
 /** Finetuning epochs for each epoch of joint transfer. */
@@ -40,7 +40,7 @@ const ROUNDS = 3;
  * Finalists are finetuned for this share of the schedule before one of them is chosen: how well an architecture does
  * inside the supernet says too little about how well it does once its weights are its own.
  */
-export const RACE = { finalists: 3, share: 0.25 } as const;
+export const RACE = { finalists: 3, share: 0.15 } as const;
 /** Image passes of finetuning for each of the chosen network's own, the losers' included. */
 const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
 /** Kept for recalibration, test, export and upload: seconds, and share of the whole. */

@@ -1,6 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
 import { softmaxCrossEntropy, tf } from '@ntaa/engine';
-import { cost, Distribution } from '@ntaa/nas';
+import { cost, Distribution, largest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import { CALIBRATION_IMAGES } from './evaluate.js';
@@ -69,4 +69,25 @@ function forwardBackward(
   );
   value.dataSync();
   tf.dispose([value, grads, images, targets]);
+}
+
+/** Augmentation, optimizer and weight averaging, relative to forward and backward. */
+const STEP_OVERHEAD = 1.12;
+
+/** Training seconds an image of an extracted network: what finetuning it will really cost. */
+export function finetuningSpeed(run: Run, net: Supernet): number {
+  const batches = new TrainingBatches(run.data, run.data.splits.train, run.state.plan.batchSize.finetune, [
+    run.seed,
+    'speed',
+  ]);
+  const genotype = largest(net.space);
+  const times: number[] = [];
+  for (let repeat = 0; repeat < 4; repeat++) {
+    const began = performance.now();
+    forwardBackward(net, genotype, batches, repeat, run);
+    times.push(performance.now() - began);
+  }
+  // The first pays for compilation and memory; of the others the median.
+  const [, middle = 0] = times.slice(1).sort((a, b) => a - b);
+  return (STEP_OVERHEAD * middle) / 1000 / batches.batchSize;
 }
