@@ -88,8 +88,8 @@ const TRAINED_MACS_PER_SECOND = 1.9e9;
 const EPOCHS = { transfer: 12, finetune: 40, pretrain: 60 };
 const SANDWICH = 2.2;
 const STARTUP_SECONDS = 15;
-/** Of a dataset that names no splits. */
-const FRACTIONS = { train: 0.7, validation: 0.15 };
+/** Shares a job splits off where the dataset names no such split: from its training images. */
+const SHARES = { validation: 0.15, test: 0.2 };
 
 export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpace): DryRun {
   const { min, max } = costRange(space, classesOf(dataset));
@@ -117,10 +117,12 @@ export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpa
   };
 }
 
+/** Approximate: a job rounds by class, and keeps equal images together. */
 function splitSizes(dataset: Dataset): { train: number; validation: number; test: number } {
   const { splits, images } = dataset.counts ?? { splits: null, images: 0 };
-  if (splits) return splits;
-  const train = Math.round(images * FRACTIONS.train);
-  const validation = Math.round(images * FRACTIONS.validation);
-  return { train, validation, test: images - train - validation };
+  const given = splits ?? { train: images, validation: 0, test: 0 };
+  const validation = given.validation || Math.round(given.train * SHARES.validation);
+  const test = given.test || Math.round(given.train * SHARES.test);
+  const taken = (given.validation ? 0 : validation) + (given.test ? 0 : test);
+  return { train: given.train - taken, validation, test };
 }
