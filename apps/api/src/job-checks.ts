@@ -89,7 +89,7 @@ const EPOCHS = { transfer: 12, finetune: 40, pretrain: 60 };
 const SANDWICH = 2.2;
 const STARTUP_SECONDS = 15;
 /** Shares a job splits off where the dataset names no such split: from its training images. */
-const SHARES = { validation: 0.15, test: 0.2 };
+const SHARES = { validation: 0.2, test: 0.2 };
 
 export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpace): DryRun {
   const { min, max } = costRange(space, classesOf(dataset));

@@ -169,7 +169,7 @@ test('dry_run estimates and starts nothing', async () => {
   expect(body).toMatchObject({
     valid: true,
     kind: 'adapt',
-    estimate: { candidates: 20, images: { train: 65, validation: 15, test: 20 } },
+    estimate: { candidates: 20, images: { train: 60, validation: 20, test: 20 } },
   });
   expect(body.estimate.space.max_macs).toBeGreaterThan(body.estimate.space.min_macs);
   const limited = await post('/v1/jobs?dry_run=true', adapt({ budget: { max_seconds: 10 } }));

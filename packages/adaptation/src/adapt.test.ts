@@ -147,6 +147,9 @@ it('stops with the best so far, cancels without a result, and says when constrai
     name: 'Interrupted',
     wanted: 'cancel',
   });
+  await expect(run({}, { constraints: { max_latency_ms: 1e-9 } })).rejects.toMatchObject({
+    code: 'constraint-infeasible',
+  });
   await expect(run({}, { constraints: { max_macs: 10 } })).rejects.toMatchObject({
     code: 'constraint-infeasible',
   });

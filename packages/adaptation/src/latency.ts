@@ -4,8 +4,8 @@ import { cost, Distribution, largest, ridgeSolve, smallest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { calibrate, extract, type Supernet } from '@ntaa/supernet';
 
-/** Milliseconds of one image on this machine's engine: base, per million MACs, per block. */
-export type LatencyModel = readonly [number, number, number];
+/** Milliseconds of one image on this machine's engine: base, per million MACs, per block; and the least time measured. */
+export type LatencyModel = readonly [number, number, number, number];
 
 const SAMPLES = 12;
 const REPEATS = 7;
@@ -17,28 +17,28 @@ export function measureLatency(net: Supernet, seed: number): LatencyModel {
   for (let i = 0; i < SAMPLES; i++) genotypes.push(uniform.sample(new Rng(seed, 'latency', i)));
   const gram = new Float64Array(9);
   const cross = new Float64Array(3);
+  let least = Infinity;
   for (const genotype of genotypes) {
     const x = featuresOf(net, genotype);
     const y = timeOf(net, genotype);
+    least = Math.min(least, y);
     x.forEach((a, i) => {
       cross[i]! += a * y;
       x.forEach((b, j) => (gram[3 * i + j]! += a * b));
     });
   }
   const [base = 0, perMac = 0, perBlock = 0] = ridgeSolve(gram, cross, 1e-6);
-  return [base, perMac, perBlock];
+  return [base, perMac, perBlock, least];
 }
 
-/** Predicted milliseconds for one image. */
+/** Predicted milliseconds for one image. A noisy fit may dip below what the fastest network really took: it did not. */
 export function latencyOf(
-  model: LatencyModel,
+  [base, perMac, perBlock, least]: LatencyModel,
   net: Pick<Supernet, 'space' | 'outputs'>,
   genotype: Genotype,
 ): number {
-  return Math.max(
-    0,
-    featuresOf(net, genotype).reduce((sum, x, i) => sum + x * model[i]!, 0),
-  );
+  const [, macs = 0, blocks = 0] = featuresOf(net, genotype);
+  return Math.max(least, base + perMac * macs + perBlock * blocks);
 }
 
 function featuresOf(net: Pick<Supernet, 'space' | 'outputs'>, genotype: Genotype): number[] {
