@@ -4,7 +4,8 @@
 // node bench/engine.mjs [--rounds N] [--profile]
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { affine, batchNorm, initEngine, memory, Rng, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
+import { affine, batchNorm, initEngine, memory, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
+import { Rng } from '@ntaa/random';
 
 const { values: options } = parseArgs({
   options: { rounds: { type: 'string', default: '5' }, profile: { type: 'boolean', default: false } },

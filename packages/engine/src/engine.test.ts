@@ -36,7 +36,8 @@ test('the engine starts once and tells why', async () => {
 
 const TRAINING = `
 import { createHash } from 'node:crypto';
-import { batchNorm, initEngine, memory, Rng, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
+import { batchNorm, initEngine, memory, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
+import { Rng } from '@ntaa/random';
 await initEngine('wasm');
 function train() {
   const rng = new Rng('determinism');

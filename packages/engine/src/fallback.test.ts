@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { affine, batchNorm, Rng, tf } from './index.js';
+import { Rng } from '@ntaa/random';
+import { affine, batchNorm, tf } from './index.js';
 import { connect } from './heap.js';
 import { native } from './native.js';
 import { affineErrors, batchNormErrors, convErrors, lossErrors, matMulErrors, poolErrors } from './probe.js';

@@ -5,4 +5,3 @@ export * as tf from '@tensorflow/tfjs-core';
 export { initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
 export { affine, batchNorm, softmaxCrossEntropy, type Activation } from './ops.js';
 export { emaUpdate, Sgd, type Param } from './optimizer.js';
-export { Rng } from './rng.js';

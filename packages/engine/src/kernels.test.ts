@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { batchNorm, initEngine, memory, Rng, tf } from './index.js';
+import { Rng } from '@ntaa/random';
+import { batchNorm, initEngine, memory, tf } from './index.js';
 import { native } from './native.js';
 import {
   affineErrors,

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { emaUpdate, initEngine, memory, Rng, Sgd, tf, type Param } from './index.js';
+import { Rng } from '@ntaa/random';
+import { emaUpdate, initEngine, memory, Sgd, tf, type Param } from './index.js';
 import { uninstall } from './install.js';
 import { native } from './native.js';
 import { random } from './probe.js';

@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { affine, batchNorm, softmaxCrossEntropy, type Activation } from './ops.js';
 import * as reference from './reference.js';
-import { Rng } from './rng.js';
+import { Rng } from '@ntaa/random';
 
 /** Largest difference of each result from its reference, relative to the reference's largest value (at least `floor`). */
 export type Errors = Record<string, number>;
