@@ -74,14 +74,19 @@ interface Surroundings {
   /** Told every checkpoint; throws to die there. */
   saved?: (bytes: Uint8Array, count: number) => void;
   wanted?: Ports['wanted'];
+  threads?: number;
 }
 const budget = { max_candidates: 6 };
 
-function run({ from, saved, wanted }: Surroundings = {}, extra: object = {}): Promise<AdaptOutcome> {
+function run(
+  { from, saved, wanted, threads = 2 }: Surroundings = {},
+  extra: object = {},
+): Promise<AdaptOutcome> {
   let count = 0;
   return adapt({
     request: { kind: 'adapt', task: 'classification', dataset: 'ds_test', seed: 1, budget, ...extra },
     startedAt: Date.now(),
+    threads,
     data,
     space,
     source,
@@ -126,6 +131,10 @@ it('learns, leaks nothing, and resumes from any checkpoint to the same bytes', a
     const resumed = await run({ from: checkpoints[phases.indexOf(phase)]! });
     expect(digest(resumed), `resumed into ${phase}`).toBe(expected);
   }
+}, 300_000);
+
+it('gives the same bytes on one thread as on two', async () => {
+  expect(digest(await run({ threads: 1 }))).toBe(digest(await run({ threads: 2 })));
 }, 300_000);
 
 it('pauses at a checkpoint and goes on as if nothing had been', async () => {

@@ -1,42 +1,17 @@
-import type { AdaptRequest, ClassificationMetrics, Genotype, SearchSpace, StopReason } from '@ntaa/contracts';
-import { JobError } from '@ntaa/contracts';
-import {
-  cost,
-  Distribution,
-  frozenSpace,
-  largest,
-  nearestAchievable,
-  restrictResolutions,
-  smallest,
-  violation,
-} from '@ntaa/nas';
+import type { ClassificationMetrics, Genotype, SearchSpace, StopReason } from '@ntaa/contracts';
+import { cost, frozenSpace, largest, restrictResolutions, smallest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
-import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
-import { taskFor } from '@ntaa/tasks';
-import { decodeCheckpoint, type Phase } from './checkpoint.js';
+import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
+import { begin, resume, type AdaptInput } from './begin.js';
+import type { Phase } from './checkpoint.js';
+import { Crew } from './crew.js';
 import { calibrationSubset, evaluateCandidate } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
-import { initialiseHead } from './head.js';
-import { finetuneStepsLeft, makePlan, RACE, type Plan } from './plan.js';
-import type { Ports } from './ports.js';
-import { measureLatency } from './latency.js';
-import { Run, type Axis } from './run.js';
-import { freshState } from './state.js';
+import { finetuneStepsLeft, RACE } from './plan.js';
+import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
-import { finetuningSpeed, measureSpeeds, type Measured } from './speed.js';
-import type { TargetData } from './target-data.js';
+import { finetuningSpeed } from './speed.js';
 import { costWithLatency, reportCandidates, transfer } from './transfer.js';
-
-export interface AdaptInput {
-  request: AdaptRequest;
-  /** When the job's first attempt began, ms since the epoch: the clock of `budget.max_seconds`. */
-  startedAt: number;
-  data: TargetData;
-  /** The source supernet: its search space and its weights. */
-  space: SearchSpace;
-  source: NamedTensors;
-  ports: Ports;
-}
 
 export interface Outcome {
   metrics: ClassificationMetrics;
@@ -63,130 +38,17 @@ export interface AdaptOutcome extends Outcome {
  * @throws JobError `constraint-infeasible`, `training-diverged`; Interrupted when cancelled or paused.
  */
 export async function adapt(input: AdaptInput): Promise<AdaptOutcome> {
-  const saved = await input.ports.checkpoint.load();
-  const run = saved ? resume(input, saved) : begin(input);
-  const job = new Adaptation(input, run);
-  if (!saved) run.enter('transfer', 'adapting the supernet to the target');
-  await job.train();
-  return job.finish();
-}
-
-/** Supernets are adapted at resolutions that images have pixels for; a space of one architecture stays as it is. */
-function spaceFor(space: SearchSpace, data: TargetData): SearchSpace {
-  return restrictResolutions(
-    space,
-    space.resolutions.filter((resolution) => data.packs.has(resolution)),
-  );
-}
-
-function begin(input: AdaptInput): Run {
-  const { request, ports, data } = input;
-  const task = taskFor(request.task);
-  const outputs = task.outputs(data.labels);
-  const constraints = request.constraints ?? {};
-  const all = spaceFor(input.space, data);
-  if (violation(cost(all, smallest(all), outputs), constraints) > 0) {
-    const nearest = nearestAchievable(all, outputs, constraints);
-    throw new JobError(
-      'constraint-infeasible',
-      `no architecture meets the constraints; nearest: ${JSON.stringify(nearest)}`,
-    );
+  const crew = await Crew.start(input.threads);
+  try {
+    const saved = await input.ports.checkpoint.load();
+    const run = saved ? resume(input, crew, saved) : await begin(input, crew);
+    const job = new Adaptation(input, run);
+    if (!saved) run.enter('transfer', 'adapting the supernet to the target');
+    await job.train();
+    return job.finish();
+  } finally {
+    await crew.close();
   }
-  const seed = request.seed ?? 0;
-  const run = new Run({
-    ports,
-    data,
-    task,
-    seed,
-    constraints,
-    axis: axisOf(request),
-    state: freshState(),
-    weights: new Map(),
-  });
-  // From the finest resolutions to the coarsest: the first that leaves time for enough passes over the data.
-  let space = all;
-  let net = source(input, space, outputs);
-  let measured = measure(run, net, input);
-  while (measured && !enoughEpochs(run, input, measured) && space.resolutions.length > 1) {
-    net.dispose();
-    space = restrictResolutions(space, space.resolutions.slice(0, -1));
-    net = source(input, space, outputs);
-    measured = measure(run, net, input);
-  }
-  if (run.axis === 'latency_ms' || constraints.max_latency_ms != null) {
-    run.state.latency = measureLatency(net, seed);
-    requireReachable(run, net);
-  }
-  run.state.resolutions = space.resolutions;
-  run.state.plan = planFor(run, input, measured);
-  run.state.speed = measured?.perMac ?? null;
-  const { train } = data.splits;
-  initialiseHead(net, largest(space), data, train, calibrationSubset(train, seed));
-  run.weights.set('supernet', net.tensors());
-  net.dispose();
-  run.state.distribution = Distribution.uniform(space).toJSON();
-  run.state.phaseStarted = ports.now();
-  run.state.seconds['prepare'] = (ports.now() - input.startedAt) / 1000;
-  return run;
-}
-
-const axisOf = ({ objective = 'macs' }: AdaptRequest): Axis =>
-  objective === 'latency' ? 'latency_ms' : objective;
-
-/** Latency is only known once it was measured here, so this constraint is judged when the job runs. */
-function requireReachable(run: Run, net: Supernet): void {
-  const least = costWithLatency(run, net, smallest(net.space)).latency_ms!;
-  const limit = run.constraints.max_latency_ms;
-  if (limit != null && least > limit)
-    throw new JobError(
-      'constraint-infeasible',
-      `max_latency_ms ${limit} cannot be met on this machine; the fastest architecture takes ${least.toFixed(2)} ms`,
-    );
-}
-
-const source = (input: AdaptInput, space: SearchSpace, outputs: number): Supernet =>
-  Supernet.load(space, input.source, outputs, new Rng(input.request.seed ?? 0, 'head'));
-
-/** A job without a clock must not depend on the machine's speed, so nothing is measured for it. */
-function measure(run: Run, net: Supernet, input: AdaptInput): Measured | null {
-  const { max_seconds, max_candidates } = input.request.budget ?? {};
-  if (max_seconds == null || max_candidates != null) return null;
-  return measureSpeeds(run, net, fixedArchitecture(net.space, net.outputs, run.constraints));
-}
-
-function planFor(run: Run, input: AdaptInput, measured: Measured | null): Plan {
-  return makePlan({
-    budget: input.request.budget ?? {},
-    train: run.data.splits.train.length,
-    trainAndValidation: finetuningImages(run).length,
-    baseline: input.request.baseline ?? true,
-    now: run.ports.now(),
-    startedAt: input.startedAt,
-    speeds: measured,
-  });
-}
-
-const ENOUGH_EPOCHS = 8;
-function enoughEpochs(run: Run, input: AdaptInput, measured: Measured): boolean {
-  const plan = planFor(run, input, measured);
-  return plan.transferSteps * plan.batchSize.transfer >= ENOUGH_EPOCHS * run.data.splits.train.length;
-}
-
-function resume(input: AdaptInput, bytes: Uint8Array): Run {
-  const { state, weights } = decodeCheckpoint(bytes);
-  if (state.cut === 'user' && input.ports.wanted() === 'run') state.cut = 'no';
-  const run = new Run({
-    ports: input.ports,
-    data: input.data,
-    task: taskFor(input.request.task),
-    seed: input.request.seed ?? 0,
-    constraints: input.request.constraints ?? {},
-    axis: axisOf(input.request),
-    state,
-    weights,
-  });
-  run.best = state.archive.length > 0 ? Math.max(...state.archive.map((r) => r.top1)) : undefined;
-  return run;
 }
 
 /** The phases of an adaptation in order; each leaves its result in the run's weights and state, so any can be resumed into. */
@@ -304,12 +166,14 @@ class Adaptation {
       state.finalists = finalists(run, this.#fixed);
       // A stopped job keeps the best it has and trains no further.
       if (state.cut === 'user') state.finalists.splice(1);
-      const seconds = state.finalists.map((genotype, i) => {
+      const seconds: number[] = [];
+      for (const [i, genotype] of state.finalists.entries()) {
         const extracted = extract(net, genotype);
         run.weights.set(finalist(i), extracted.tensors());
-        return this.#timed(extracted);
-      });
-      this.#planFinetuning(seconds, this.#withBaseline ? this.#timed(extract(net, this.#fixed)) : 0);
+        seconds.push(await this.#timed(extracted));
+      }
+      const baseline = this.#withBaseline ? await this.#timed(extract(net, this.#fixed)) : 0;
+      this.#planFinetuning(seconds, baseline);
     } finally {
       net.dispose();
     }
@@ -323,8 +187,8 @@ class Adaptation {
   }
 
   /** Training seconds an image, measured only where a clock bounds the job. Disposes the network. */
-  #timed(net: Supernet): number {
-    const seconds = this.#run.state.speed === null ? 0 : finetuningSpeed(this.#run, net);
+  async #timed(net: Supernet): Promise<number> {
+    const seconds = this.#run.state.speed === null ? 0 : await finetuningSpeed(this.#run, net);
     net.dispose();
     return seconds;
   }

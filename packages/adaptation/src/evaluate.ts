@@ -1,12 +1,10 @@
 import type { Genotype } from '@ntaa/contracts';
 import { tf } from '@ntaa/engine';
+import { CALIBRATION_IMAGES } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { calibrate, type BnStatistics, type Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
 import { evaluationBatches, labelsOf, type TargetData } from './target-data.js';
-
-/** Training images the batch norms are recalibrated on before a candidate is judged. */
-export const CALIBRATION_IMAGES = 500;
 
 /** A fixed seeded subset of `indices`, so that a candidate's score is a function of (genotype, weights, data, seed) alone. */
 export function calibrationSubset(

@@ -5,7 +5,7 @@ import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/s
 import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
 import { initialiseHead } from './head.js';
 import type { Run } from './run.js';
-import { labelsOf, TrainingBatches } from './target-data.js';
+import { labelsOf } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
 import { trainingCost } from './transfer.js';
 
@@ -33,15 +33,16 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
   const { state, seed } = run;
   const genotype = largest(net.space);
   const [, to] = options.part;
-  const trainer = new Trainer(run, {
+  const trainer = await Trainer.start(run, {
     ...options,
     net,
     stage: 'finetune',
     started: state.phaseStarted,
-    batches: new TrainingBatches(run.data, options.images, state.plan.batchSize.finetune, [seed, 'finetune']),
+    indices: options.images,
+    batchSize: state.plan.batchSize.finetune,
+    path: [seed, 'finetune'],
     peak: FINETUNE_RATE,
-    weightDecay: 5e-4,
-    headRate: 1,
+    hyperparameters: { weightDecay: 5e-4, headRate: 1 },
     sample: () => [genotype],
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: true,

@@ -1,4 +1,5 @@
-export { adapt, type AdaptInput, type AdaptOutcome, type Outcome } from './adapt.js';
+export { adapt, type AdaptOutcome, type Outcome } from './adapt.js';
+export type { AdaptInput } from './begin.js';
 export { Interrupted, type Ports } from './ports.js';
 export { packAt, prepareTarget, resolutionsToPack, usefulResolutions, type PrepareInput } from './prepare.js';
 export { pretrain, type PretrainInput, type PretrainOutcome } from './pretrain.js';

@@ -1,4 +1,7 @@
 import type { Budget } from '@ntaa/contracts';
+import { DEFAULT_CANDIDATES, defaultEpochs, EPOCHS, FINETUNE_RATIO, RACE, RACE_PASSES } from '@ntaa/nas';
+
+export { RACE };
 
 /**
  * How long each part of a job trains. Training is planned in steps, so that a job bounded by candidates is a function
@@ -28,21 +31,7 @@ export interface Speeds {
   evaluation: number;
 }
 
-const DEFAULT_CANDIDATES = 48;
-/** Epochs of the joint transfer and of finetuning by default, and their ceilings when there is time for more. */
-const EPOCHS = { transfer: 10, finetune: 50, maxTransfer: 40, maxFinetune: 200 } as const;
-/** Image passes after which another epoch of a large set is no longer the default. */
-const DEFAULT_PASSES = 200_000;
-/** Finetuning epochs for each epoch of joint transfer. */
-const FINETUNE_RATIO = EPOCHS.finetune / EPOCHS.transfer;
 const ROUNDS = 3;
-/**
- * Finalists are finetuned for this share of the schedule before one of them is chosen: how well an architecture does
- * inside the supernet says too little about how well it does once its weights are its own.
- */
-export const RACE = { finalists: 3, share: 0.15 } as const;
-/** Image passes of finetuning for each of the chosen network's own, the losers' included. */
-const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
 /** Kept for recalibration, test, export and upload: seconds, and share of the whole. */
 const RESERVE = { seconds: 4, share: 0.03 } as const;
 /** Planned times are estimates; fill this much of the clock. */
@@ -63,7 +52,7 @@ export function makePlan(input: PlanInput): Plan {
   const { budget, train, trainAndValidation } = input;
   const batchSize = { transfer: batchFor(train), finetune: batchFor(trainAndValidation) };
   const candidates = budget.max_candidates ?? DEFAULT_CANDIDATES;
-  const epochs = defaultEpochs(budget, train);
+  const epochs = defaultEpochs(budget.max_candidates ?? null, train);
   const seconds = budget.max_seconds ?? null;
   const deadline =
     seconds === null ? null : input.startedAt + 1000 * seconds * (1 - RESERVE.share) - 1000 * RESERVE.seconds;
@@ -127,8 +116,6 @@ export function finetuneStepsLeft(input: {
   return stepsFor(Math.max(0, epochs), images, plan.batchSize.finetune, 10);
 }
 
-const PRETRAIN_EPOCHS = 20;
-
 /** Plan of a pretraining: epochs over the source, cut by the clock where there is one. */
 export function makePretrainPlan(
   input: { startedAt: number; budget: { max_seconds?: number | null; max_epochs?: number | null } },
@@ -145,7 +132,7 @@ export function makePretrainPlan(
     rounds: 0,
     perRound: 0,
     searchCandidates: 0,
-    transferSteps: stepsFor(max_epochs ?? PRETRAIN_EPOCHS, images, transfer, 1),
+    transferSteps: stepsFor(max_epochs ?? EPOCHS.pretrain, images, transfer, 1),
     finetuneSteps: 0,
     transferDeadline: deadline,
     deadline,
@@ -154,13 +141,7 @@ export function makePretrainPlan(
 }
 
 /** Small sets need many steps an epoch more than they need large batches. */
-const batchFor = (images: number): number => (images < 2000 ? 32 : 64);
-
-function defaultEpochs(budget: Budget, train: number): { transfer: number; finetune: number } {
-  const wanted = Math.min(EPOCHS.transfer, Math.max(1, Math.round((budget.max_candidates ?? Infinity) / 4)));
-  const transfer = Math.max(1, Math.min(wanted, Math.round(DEFAULT_PASSES / train)));
-  return { transfer, finetune: Math.round(transfer * FINETUNE_RATIO) };
-}
+export const batchFor = (images: number): number => (images < 2000 ? 32 : 64);
 
 function stepsFor(epochs: number, images: number, batch: number, least: number): number {
   return Math.max(least, Math.round((epochs * images) / Math.min(batch, images)));

@@ -3,13 +3,14 @@ import { canonical, Distribution, handDesigned, largest, restrictResolutions, sm
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
+import { Crew } from './crew.js';
 import { decodeCheckpoint } from './checkpoint.js';
 import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
 import { makePretrainPlan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run } from './run.js';
 import { freshState } from './state.js';
-import { labelsOf, TrainingBatches, type TargetData } from './target-data.js';
+import { labelsOf, type TargetData } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
 import { sandwich, trainingCost } from './transfer.js';
 
@@ -46,7 +47,8 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     state.plan = makePretrainPlan(input, data.splits.train.length);
     state.phaseStarted = ports.now();
   }
-  const run = new Run({ ports, data, task, seed, constraints: {}, axis: 'macs', state, weights });
+  const crew = await Crew.start();
+  const run = new Run({ ports, crew, data, task, seed, constraints: {}, axis: 'macs', state, weights });
   const tensors = weights.get('supernet');
   const net = tensors
     ? Supernet.load(space, tensors, outputs, new Rng(seed, 'head'))
@@ -65,6 +67,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     };
   } finally {
     net.dispose();
+    await crew.close();
   }
 }
 
@@ -76,7 +79,7 @@ async function train(run: Run, net: Supernet, input: PretrainInput): Promise<voi
     const at = restrictResolutions(net.space, [net.space.resolutions[i]!]);
     return { upTo, uniform: Distribution.uniform(at) };
   });
-  const trainer = new Trainer(run, {
+  const trainer = await Trainer.start(run, {
     net,
     role: 'supernet',
     stage: 'pretrain',
@@ -84,10 +87,11 @@ async function train(run: Run, net: Supernet, input: PretrainInput): Promise<voi
     steps: plan.transferSteps,
     started: state.phaseStarted,
     deadline: plan.transferDeadline,
-    batches: new TrainingBatches(data, data.splits.train, plan.batchSize.transfer, [seed, 'pretrain']),
+    indices: data.splits.train,
+    batchSize: plan.batchSize.transfer,
+    path: [seed, 'pretrain'],
     peak: input.peak ?? PEAK_RATE,
-    weightDecay: 1e-4,
-    headRate: 1,
+    hyperparameters: { weightDecay: 1e-4, headRate: 1 },
     // One resolution a step for all but the smallest network. Coarse ones more often: they are cheaper.
     sample: (step) => {
       const rng = new Rng(seed, 'sandwich', step);

@@ -1,5 +1,6 @@
 import type { Constraints, Progress, Stage } from '@ntaa/contracts';
 import type { Task } from '@ntaa/tasks';
+import type { Crew } from './crew.js';
 import { encodeCheckpoint, type State, type Weights } from './checkpoint.js';
 import { Interrupted, type Ports } from './ports.js';
 import type { TargetData } from './target-data.js';
@@ -13,6 +14,8 @@ export type Axis = 'macs' | 'params' | 'latency_ms';
 /** A job under way: what every stage shares. */
 export class Run {
   readonly ports: Ports;
+  /** The threads that do the work. */
+  readonly crew: Crew;
   readonly data: TargetData;
   readonly task: Task;
   readonly seed: number;
@@ -31,9 +34,13 @@ export class Run {
   #speed = { images: 0, since: 0, perSecond: 0 };
 
   constructor(
-    input: Pick<Run, 'ports' | 'data' | 'task' | 'seed' | 'constraints' | 'axis' | 'state' | 'weights'>,
+    input: Pick<
+      Run,
+      'ports' | 'crew' | 'data' | 'task' | 'seed' | 'constraints' | 'axis' | 'state' | 'weights'
+    >,
   ) {
     this.ports = input.ports;
+    this.crew = input.crew;
     this.data = input.data;
     this.task = input.task;
     this.seed = input.seed;

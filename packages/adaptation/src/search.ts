@@ -1,5 +1,5 @@
 import type { Genotype } from '@ntaa/contracts';
-import { canonical, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
+import { canonical, Distribution, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import type { EvaluationRecord } from './checkpoint.js';
@@ -59,6 +59,16 @@ function propose(run: Run, net: Supernet, round: number, count: number): Genotyp
     known.add(canonical(genotype));
     return isNew;
   };
+  // Converged populations repeat themselves: the rest of the round is drawn at random.
+  const toppedUp = (found: Genotype[]): Genotype[] => {
+    const uniform = Distribution.uniform(net.space);
+    for (let tries = 0; found.length < count && tries < 50 * count; tries++) {
+      const genotype = uniform.sample(rng);
+      const allowed = violation(costWithLatency(run, net, genotype), run.constraints) === 0;
+      if (allowed && fresh(genotype)) found.push(genotype);
+    }
+    return found;
+  };
   const costOf = (genotype: Genotype): number => costWithLatency(run, net, genotype)[axis] ?? 0;
   const options = {
     space: net.space,
@@ -77,11 +87,11 @@ function propose(run: Run, net: Supernet, round: number, count: number): Genotyp
     const top = sorted.splice(0, Math.ceil(count / 2));
     const stride = Math.max(1, sorted.length / Math.max(1, count - top.length));
     const spread = Array.from({ length: count - top.length }, (_, i) => sorted[Math.floor(i * stride)]);
-    return [...top, ...spread.filter((g) => g !== undefined)];
+    return toppedUp([...top, ...spread.filter((g) => g !== undefined)]);
   }
   // No trust in predictions: offspring of what was really seen to be good, judged for real.
   const offspring = nsga2({ ...options, generations: 1, objective: (g) => [rng.uniform(), costOf(g)] });
-  return offspring.filter(fresh).slice(0, count);
+  return toppedUp(offspring.filter(fresh).slice(0, count));
 }
 
 const feasible = (run: Run, archive: readonly EvaluationRecord[]): EvaluationRecord[] =>
@@ -104,29 +114,26 @@ export function frontOf(archive: readonly EvaluationRecord[], axis: Axis): Evalu
   );
 }
 
-/** How much validation loss is given for a cheaper architecture, in standard errors of the best one's loss. */
-const TOLERANCE = 1;
-
 /**
- * Architectures worth finetuning, at most RACE.finalists: the best by validation loss, the cheapest that is nearly as
- * good, and the best among the dearer half, because a short joint training favours small networks. Only feasible ones
- * judged with the final weights count, then older judgements; without any, `fallback`.
+ * Architectures worth finetuning, at most RACE.finalists: the best by validation loss, the best among the dearer half,
+ * because a short joint training favours small networks, and `fixed`, what somebody who does not search would take: a
+ * search on few validation images can be wrong, and should then cost nothing. Only feasible architectures count, and of
+ * the first two those judged with the final weights, if there are any.
  */
-export function finalists(run: Run, fallback: Genotype): Genotype[] {
+export function finalists(run: Run, fixed: Genotype): Genotype[] {
   const { state } = run;
   const price = (record: EvaluationRecord): number => record[run.axis] ?? 0;
   const allowed = feasible(run, state.archive);
   const current = allowed.filter((record) => record.version === state.version);
   const pool = current.length > 0 ? current : allowed;
-  if (pool.length === 0) return [fallback];
+  if (pool.length === 0) return [fixed];
   const better = (a: EvaluationRecord, b: EvaluationRecord): EvaluationRecord => (b.score > a.score ? b : a);
-  const best = pool.reduce(better);
-  const frugal = pool
-    .filter((record) => record.score >= best.score - TOLERANCE * best.error)
-    .reduce((a, b) => (price(b) < price(a) ? b : a));
   const middle = [...pool].sort((a, b) => price(a) - price(b))[pool.length >> 1]!;
   const roomy = pool.filter((record) => price(record) >= price(middle)).reduce(better);
-  return [...new Set([best, roomy, frugal])].slice(0, RACE.finalists).map((record) => record.genotype);
+  const usual = allowed.filter((record) => record.key === canonical(fixed));
+  const wanted = [pool.reduce(better), roomy, ...usual];
+  const byKey = new Map(wanted.map((record) => [record.key, record.genotype]));
+  return [...byKey.values()].slice(0, RACE.finalists);
 }
 
 /** Of the finalists the one with the least validation loss after its finetuning, or a cheaper one that is as good. */

@@ -1,12 +1,10 @@
 import type { Genotype } from '@ntaa/contracts';
-import { softmaxCrossEntropy, tf } from '@ntaa/engine';
-import { cost, Distribution, largest } from '@ntaa/nas';
+import { CALIBRATION_IMAGES, cost, Distribution, largest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
-import { CALIBRATION_IMAGES } from './evaluate.js';
-import type { Speeds } from './plan.js';
+import type { SharedTraining } from './crew.js';
+import { batchFor, type Speeds } from './plan.js';
 import type { Run } from './run.js';
-import { TrainingBatches } from './target-data.js';
 import { sandwich, trainingCost } from './transfer.js';
 
 export interface Measured extends Speeds {
@@ -19,19 +17,20 @@ const REPEATS = 2;
 const SMALL_NET_OVERHEAD = 1.05;
 
 /** Times sandwich steps on real batches, without changing a weight. Seconds an image. */
-export function measureSpeeds(run: Run, net: Supernet, fixed: Genotype): Measured {
-  const batches = new TrainingBatches(run.data, run.data.splits.train, 32, [run.seed, 'speed']);
+export async function measureSpeeds(run: Run, net: Supernet, fixed: Genotype): Promise<Measured> {
   const uniform = Distribution.uniform(net.space);
+  const training = await rehearsal(run, net, batchFor(run.data.splits.train.length));
   let seconds = 0;
   let macs = 0;
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     const genotypes = sandwich(net.space, uniform, new Rng(run.seed, 'speed', repeat));
     const began = performance.now();
-    for (const genotype of genotypes) forwardBackward(net, genotype, batches, repeat, run);
+    training.step(repeat, genotypes, null);
     if (repeat === 0) continue; // the first pass pays for compilation and memory
     seconds += (performance.now() - began) / 1000;
-    macs += trainingCost(net, genotypes) * batches.batchSize;
+    macs += trainingCost(net, genotypes) * training.replica.batches.batchSize;
   }
+  training.dispose();
   const perMac = (SMALL_NET_OVERHEAD * seconds) / macs;
   const train = (genotype: Genotype): number => perMac * 3 * cost(net.space, genotype, net.outputs).macs;
   const typical = typicalSandwich(net, run.seed);
@@ -45,6 +44,17 @@ export function measureSpeeds(run: Run, net: Supernet, fixed: Genotype): Measure
   };
 }
 
+/** A training whose steps are timed and never applied. */
+const rehearsal = (run: Run, net: Supernet, batchSize: number): Promise<SharedTraining> =>
+  run.crew.train(net, {
+    data: run.data,
+    task: run.task,
+    indices: run.data.splits.train,
+    batchSize,
+    path: [run.seed, 'speed'],
+    hyperparameters: { weightDecay: 0, headRate: 1 },
+  });
+
 /** Mean multiply-accumulates of a sandwich, whose two random nets vary a lot. */
 function typicalSandwich(net: Supernet, seed: number): number {
   const uniform = Distribution.uniform(net.space);
@@ -55,39 +65,22 @@ function typicalSandwich(net: Supernet, seed: number): number {
   return sum / draws;
 }
 
-function forwardBackward(
-  net: Supernet,
-  genotype: Genotype,
-  batches: TrainingBatches,
-  step: number,
-  run: Run,
-): void {
-  const { images, labels } = batches.batch(step, genotype.resolution);
-  const targets = tf.tensor2d(run.task.targets(labels, net.outputs), [labels.length, net.outputs]);
-  const { value, grads } = tf.variableGrads(() =>
-    softmaxCrossEntropy(net.forward(images, genotype, 'batch').logits, targets),
-  );
-  value.dataSync();
-  tf.dispose([value, grads, images, targets]);
-}
-
-/** Augmentation, optimizer and weight averaging, relative to forward and backward. */
-const STEP_OVERHEAD = 1.12;
+/** Optimizer and weight averaging, relative to everything else of a step. */
+const STEP_OVERHEAD = 1.05;
 
 /** Training seconds an image of an extracted network: what finetuning it will really cost. */
-export function finetuningSpeed(run: Run, net: Supernet): number {
-  const batches = new TrainingBatches(run.data, run.data.splits.train, run.state.plan.batchSize.finetune, [
-    run.seed,
-    'speed',
-  ]);
+export async function finetuningSpeed(run: Run, net: Supernet): Promise<number> {
+  const training = await rehearsal(run, net, run.state.plan.batchSize.finetune);
   const genotype = largest(net.space);
   const times: number[] = [];
   for (let repeat = 0; repeat < 4; repeat++) {
     const began = performance.now();
-    forwardBackward(net, genotype, batches, repeat, run);
+    training.step(repeat, [genotype], null);
     times.push(performance.now() - began);
   }
+  const { batchSize } = training.replica.batches;
+  training.dispose();
   // The first pays for compilation and memory; of the others the median.
   const [, middle = 0] = times.slice(1).sort((a, b) => a - b);
-  return (STEP_OVERHEAD * middle) / 1000 / batches.batchSize;
+  return (STEP_OVERHEAD * middle) / 1000 / batchSize;
 }

@@ -1,5 +1,5 @@
 import type { Preprocessing } from '@ntaa/contracts';
-import { BatchLoader, type AugmentPolicy, type PackedImages } from '@ntaa/data';
+import { BatchLoader, PackedImages, type AugmentPolicy, type PackedHandle } from '@ntaa/data';
 import { tf } from '@ntaa/engine';
 
 interface SplitIndices {
@@ -20,6 +20,27 @@ export interface TargetData {
   readonly preprocessing: Omit<Preprocessing, 'width' | 'height'>;
   readonly policy: AugmentPolicy;
 }
+
+/** A target as another thread gets it: structured-clonable. */
+export interface DataHandle extends Omit<TargetData, 'packs'> {
+  readonly packs: ReadonlyMap<number, PackedHandle>;
+}
+
+export const handleOf = (data: TargetData): DataHandle => ({
+  // Only what is listed: what prepared a target adds functions of its own, which cannot be sent.
+  labels: data.labels,
+  labelOf: data.labelOf,
+  splits: data.splits,
+  preprocessing: data.preprocessing,
+  policy: data.policy,
+  packs: new Map([...data.packs].map(([resolution, packed]) => [resolution, packed.handle])),
+});
+
+/** The target of another thread. Its packs are the caller's to close. */
+export const attachData = (handle: DataHandle): TargetData => ({
+  ...handle,
+  packs: new Map([...handle.packs].map(([resolution, pack]) => [resolution, PackedImages.attach(pack)])),
+});
 
 /** Images for one evaluation forward pass: enough to keep the kernels busy, few enough to stay in cache. */
 const EVAL_BATCH = 100;
@@ -47,9 +68,14 @@ export class TrainingBatches {
     this.batchSize = Math.min(batchSize, indices.length);
   }
 
-  /** Caller disposes `images` [n, r, r, 3]. */
-  batch(step: number, resolution: number): { images: tf.Tensor4D; labels: Int32Array } {
-    const { images, labels } = this.#loader(resolution).batch(step);
+  /** The images at places `from` to `to` of a step's batch. Caller disposes `images` [n, r, r, 3]. */
+  batch(
+    step: number,
+    resolution: number,
+    from = 0,
+    to = this.batchSize,
+  ): { images: tf.Tensor4D; labels: Int32Array } {
+    const { images, labels } = this.#loader(resolution).batch(step, from, to);
     return { images: tf.tensor4d(images, [labels.length, resolution, resolution, 3]), labels };
   }
 

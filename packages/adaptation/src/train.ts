@@ -1,6 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
-import { Sgd, softmaxCrossEntropy, tf, type Param } from '@ntaa/engine';
-import type { Supernet } from '@ntaa/supernet';
+import { Sgd, tf, type Gradients, type Param } from '@ntaa/engine';
+import { lossGradients, type Supernet } from '@ntaa/supernet';
 
 /** Cosine decay with linear warm-up. `fraction`: how much of the training is over, 0..1. */
 export function learningRate(peak: number, fraction: number, warmup = 0.05): number {
@@ -19,83 +19,32 @@ export function trainable(net: Supernet, options: { weightDecay: number; headRat
   }));
 }
 
-type Gradients = Record<string, tf.Tensor>;
-
-/** Gradients of the mean cross-entropy of one architecture against soft targets [n, outputs], its loss and its logits. */
-function gradients(
-  net: Supernet,
-  genotype: Genotype,
-  images: tf.Tensor4D,
-  targets: tf.Tensor2D,
-): { grads: Gradients; loss: number; logits: tf.Tensor2D } {
-  let logits: tf.Tensor2D | undefined;
-  const { value, grads } = tf.variableGrads(() => {
-    const out = net.forward(images, genotype, 'batch').logits;
-    logits = tf.keep(out.clone());
-    return softmaxCrossEntropy(out, targets);
-  });
-  const loss = value.dataSync()[0]!;
-  value.dispose();
-  return { grads, loss, logits: logits! };
-}
-
-function accumulate(into: Gradients, grads: Gradients): void {
-  for (const [name, grad] of Object.entries(grads)) {
-    const sum = into[name];
-    if (!sum) {
-      into[name] = grad;
-      continue;
-    }
-    into[name] = tf.add(sum, grad);
-    sum.dispose();
-    grad.dispose();
-  }
-}
-
-/** TensorFlow.js names gradients after its variables, the optimizer and checkpoints after parameters. */
-function byParamName(grads: Gradients, params: readonly Param[]): Gradients {
-  const named: Gradients = {};
-  for (const { name, variable } of params) {
-    const grad = grads[variable.name];
-    if (grad) named[name] = grad;
-  }
-  return named;
-}
-
 export interface StepInput {
-  /** Images at a resolution: the same batch under the same random view. The step disposes nothing. */
+  /** Images at a resolution: the same batch under the same random view. Disposed of by whoever made them. */
   images(resolution: number): tf.Tensor4D;
   targets: tf.Tensor2D;
 }
 
 /**
- * Sandwich rule with in-place distillation (BigNAS): the first genotype learns from the labels, the others from its
- * detached predictions; gradients are summed and applied once. With a single genotype: an ordinary training step.
- * Returns the loss of the first genotype.
+ * Gradients of a step by the sandwich rule with in-place distillation (BigNAS): the first genotype learns from the
+ * labels, the others from its detached predictions, and `into` receives the sum. With a single genotype: an ordinary
+ * training step. Returns the loss of the first genotype.
  */
-export function sandwichStep(
+export function sandwichGradients(
   net: Supernet,
   genotypes: readonly Genotype[],
   batch: StepInput,
-  optimizer: Sgd,
-  params: readonly Param[],
-  rate: number,
+  into: Gradients,
 ): number {
-  const total: Gradients = {};
   const [teacher, ...students] = genotypes;
-  const first = gradients(net, teacher!, batch.images(teacher!.resolution), batch.targets);
-  accumulate(total, first.grads);
+  const { resolution } = teacher!;
+  const first = lossGradients(net, teacher!, batch.images(resolution), batch.targets, into);
   if (students.length > 0) {
     const soft = tf.softmax(first.logits);
-    for (const student of students) {
-      const { grads, logits } = gradients(net, student, batch.images(student.resolution), soft);
-      logits.dispose();
-      accumulate(total, grads);
-    }
+    for (const student of students)
+      lossGradients(net, student, batch.images(student.resolution), soft, into).logits.dispose();
     soft.dispose();
   }
   first.logits.dispose();
-  optimizer.step(params, byParamName(total, params), rate);
-  for (const grad of Object.values(total)) grad.dispose();
   return first.loss;
 }

@@ -1,17 +1,20 @@
 import type { Genotype, Stage } from '@ntaa/contracts';
-import { emaUpdate, tf, type Param, type Sgd } from '@ntaa/engine';
+import { emaUpdate, tf, type Param } from '@ntaa/engine';
 import { JobError } from '@ntaa/contracts';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
+import type { SharedTraining, TrainingSetup } from './crew.js';
 import { Pace } from './plan.js';
 import type { Run } from './run.js';
-import type { TrainingBatches } from './target-data.js';
-import { createOptimizer, learningRate, sandwichStep, trainable } from './train.js';
+import { learningRate } from './train.js';
 
 /** Weights of roughly the last hundred steps are averaged. */
 const EMA_DECAY = 0.99;
 
-export interface TrainerOptions {
+export interface TrainerOptions extends Pick<
+  TrainingSetup,
+  'indices' | 'batchSize' | 'path' | 'hyperparameters'
+> {
   net: Supernet;
   /** Under which names the weights are kept in checkpoints. */
   role: string;
@@ -22,11 +25,7 @@ export interface TrainerOptions {
   deadline: number | null;
   /** Which part of the schedule this is, when others come before or after it. */
   part?: readonly [number, number];
-  batches: TrainingBatches;
   peak: number;
-  weightDecay: number;
-  /** Learning rate of the classifier relative to the backbone. */
-  headRate: number;
   /** Genotypes of a step; the first learns from the labels, the others from it. */
   sample(step: number): readonly Genotype[];
   /** Multiply-accumulates of a training image through these genotypes. */
@@ -38,20 +37,27 @@ export interface TrainerOptions {
 export class Trainer {
   readonly #run: Run;
   readonly #options: TrainerOptions;
-  readonly #optimizer: Sgd = createOptimizer();
-  readonly #params: Param[];
+  readonly #training: SharedTraining;
+  readonly #params: readonly Param[];
   readonly #ema: tf.Variable[];
   readonly #pace: Pace;
 
-  constructor(run: Run, options: TrainerOptions) {
+  private constructor(run: Run, options: TrainerOptions, training: SharedTraining) {
     this.#run = run;
     this.#options = options;
-    this.#params = trainable(options.net, options);
+    this.#training = training;
+    this.#params = training.replica.params;
     this.#pace = new Pace(options.steps, options.started, options.deadline, options.part);
     const average = run.weights.get(`${options.role}.ema`);
     this.#ema = options.ema ? this.#params.map((param) => averageOf(param, average)) : [];
+  }
+
+  /** Begins, or goes on with what the run's weights hold of it. */
+  static async start(run: Run, options: TrainerOptions): Promise<Trainer> {
+    const { data, task } = run;
     const momentum = run.weights.get(`${options.role}.momentum`);
-    if (momentum) this.#optimizer.load(Object.fromEntries([...momentum].map(([name, t]) => [name, t.data])));
+    const training = await run.crew.train(options.net, { ...options, data, task, momentum });
+    return new Trainer(run, options, training);
   }
 
   get fraction(): number {
@@ -75,22 +81,10 @@ export class Trainer {
   }
 
   #step(rate: number): void {
-    const { net, batches, stage, message } = this.#options;
+    const { stage, message } = this.#options;
     const run = this.#run;
     const genotypes = this.#options.sample(run.state.step);
-    const images = new Map<number, tf.Tensor4D>();
-    let labels = new Int32Array();
-    for (const { resolution } of genotypes) {
-      if (images.has(resolution)) continue;
-      const batch = batches.batch(run.state.step, resolution);
-      images.set(resolution, batch.images);
-      labels = batch.labels as Int32Array<ArrayBuffer>;
-    }
-    const targets = tf.tensor2d(run.task.targets(labels, net.outputs), [labels.length, net.outputs]);
-    const batch = { images: (resolution: number) => images.get(resolution)!, targets };
-    const loss = sandwichStep(net, genotypes, batch, this.#optimizer, this.#params, rate);
-    targets.dispose();
-    for (const tensor of images.values()) tensor.dispose();
+    const loss = this.#training.step(run.state.step, genotypes, rate);
     if (this.#ema.length > 0) {
       const decay = Math.min(EMA_DECAY, (1 + run.state.step) / (10 + run.state.step));
       emaUpdate(
@@ -104,12 +98,9 @@ export class Trainer {
         'training-diverged',
         `the training loss of ${stage} became ${loss} at step ${run.state.step}`,
       );
-    run.worked(
-      stage,
-      this.#options.cost(genotypes) * labels.length,
-      labels.length,
-      `${message}, loss ${loss.toFixed(3)}`,
-    );
+    const images = this.#training.replica.batches.batchSize;
+    const macs = this.#options.cost(genotypes) * images;
+    run.worked(stage, macs, images, `${message}, loss ${loss.toFixed(3)}`);
   }
 
   /** Writes weights, average and momentum into the run's checkpoint and commits it. */
@@ -124,10 +115,7 @@ export class Trainer {
     const { weights } = this.#run;
     weights.set(role, net.tensors());
     if (this.#ema.length > 0) weights.set(`${role}.ema`, this.#averages());
-    const momentum: NamedTensors = new Map();
-    for (const [name, data] of Object.entries(this.#optimizer.state()))
-      momentum.set(name, { shape: [data.length], data });
-    weights.set(`${role}.momentum`, momentum);
+    weights.set(`${role}.momentum`, this.#training.replica.momentum());
   }
 
   /** The network with averaged weights; the caller disposes it. */
@@ -146,7 +134,7 @@ export class Trainer {
   }
 
   dispose(): void {
-    this.#optimizer.dispose();
+    this.#training.dispose();
     for (const variable of this.#ema) variable.dispose();
   }
 }

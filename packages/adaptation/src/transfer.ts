@@ -11,11 +11,10 @@ import {
 } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
-import { calibrationSubset, evaluateCandidate } from './evaluate.js';
+import { calibrationSubset, type Evaluation } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
 import { latencyOf } from './latency.js';
 import type { Run } from './run.js';
-import { TrainingBatches } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
 
 /** Share of the transfer that samples uniformly before the first candidates are judged. */
@@ -41,7 +40,7 @@ export async function transfer(run: Run, net: Supernet): Promise<void> {
   const { state, seed } = run;
   const { plan } = state;
   let distribution = Distribution.fromJSON(net.space, state.distribution);
-  const trainer = new Trainer(run, {
+  const trainer = await Trainer.start(run, {
     net,
     role: 'supernet',
     stage: 'transfer',
@@ -49,13 +48,11 @@ export async function transfer(run: Run, net: Supernet): Promise<void> {
     steps: plan.transferSteps,
     started: state.phaseStarted,
     deadline: plan.transferDeadline,
-    batches: new TrainingBatches(run.data, run.data.splits.train, plan.batchSize.transfer, [
-      seed,
-      'transfer',
-    ]),
+    indices: run.data.splits.train,
+    batchSize: plan.batchSize.transfer,
+    path: [seed, 'transfer'],
     peak: TRANSFER_RATE,
-    weightDecay: 1e-4,
-    headRate: 2,
+    hyperparameters: { weightDecay: 1e-4, headRate: 2 },
     sample: (step) => sandwich(net.space, distribution, new Rng(seed, 'sandwich', step)),
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: false,
@@ -116,37 +113,48 @@ export async function judge(
   genotypes: readonly Genotype[],
   stage: 'transfer' | 'search',
 ): Promise<void> {
-  const calibration = calibrationSubset(run.data.splits.train, run.seed);
-  for (const genotype of genotypes) {
-    if (await run.breathe()) return;
-    const { macs, params } = cost(net.space, genotype, net.outputs);
-    const { loss, error, top1 } = evaluateCandidate(net, genotype, run.data, run.task, calibration);
-    const record: EvaluationRecord = {
-      key: canonical(genotype),
-      genotype,
-      score: -loss,
-      loss,
-      error,
-      top1,
-      macs,
-      params,
-      latency_ms: run.state.latency && latencyOf(run.state.latency, net, genotype),
-      version: run.state.version,
-    };
-    const at = run.state.archive.findIndex((other) => other.key === record.key);
-    if (at >= 0) run.state.archive[at] = record;
-    else run.state.archive.push(record);
-    run.best = Math.max(run.best ?? 0, top1);
-    const images = calibration.length + run.data.splits.validation.length;
-    run.worked(stage, macs * images, images, `judging architectures, ${run.state.archive.length} so far`);
-    run.ports.events([
-      {
-        type: 'candidate',
-        data: { genotype: record.key, macs, params, score: record.score, top1, replaced: at >= 0 },
-      },
-    ]);
-  }
+  const { data, task, state } = run;
+  const calibration = calibrationSubset(data.splits.train, run.seed);
+  const images = calibration.length + data.splits.validation.length;
+  const known = state.archive.length;
+  let done = 0;
+  const results = await run.crew.judge({
+    ...{ net, genotypes, data, task, calibration },
+    breathe: () => run.breathe(),
+    judged(genotype, { top1 }) {
+      done += 1;
+      run.best = Math.max(run.best ?? 0, top1);
+      const { macs } = cost(net.space, genotype, net.outputs);
+      run.worked(stage, macs * images, images, `judging architectures, ${known + done} so far`);
+    },
+  });
+  genotypes.forEach((genotype, i) => {
+    const evaluation = results[i];
+    if (evaluation) record(run, net, genotype, evaluation);
+  });
   reportCandidates(run);
+}
+
+function record(run: Run, net: Supernet, genotype: Genotype, { loss, error, top1 }: Evaluation): void {
+  const { state } = run;
+  const { macs, params } = cost(net.space, genotype, net.outputs);
+  const made: EvaluationRecord = {
+    key: canonical(genotype),
+    genotype,
+    score: -loss,
+    loss,
+    error,
+    top1,
+    macs,
+    params,
+    latency_ms: state.latency && latencyOf(state.latency, net, genotype),
+    version: state.version,
+  };
+  const at = state.archive.findIndex((other) => other.key === made.key);
+  if (at >= 0) state.archive[at] = made;
+  else state.archive.push(made);
+  const data = { genotype: made.key, macs, params, score: made.score, top1, replaced: at >= 0 };
+  run.ports.events([{ type: 'candidate', data }]);
 }
 
 /** The best third of the archive, at least 20 (or all there are): what the distribution moves towards. */

@@ -1,27 +1,44 @@
 // Depthwise convolutions. Four channels of one image are laid out as a zero-padded plane [rows][pitch][4]; sixteen
 // channels (a cache line) are packed together, and everything proceeds in bands of rows, so that what was packed is
 // used while it is in the first-level cache.
+import { activate, HSWISH, LINEAR, RELU } from './norm';
 import { loadPart, madd, storePart, touch } from './simd';
 
 /** Output pixels in a band. */
 const BAND: i32 = 64;
 
-/** Copies rows h0 .. h1-1 of channels c0 .. c0+15 of image[H,W,C] into planes with rows of `pitch` pixels; `inner` is
- *  the offset of pixel (0,0) in a plane, `plane` a plane's size, both in bytes. Borders are left alone. */
-function pack(
+/** Without an activation: values as they are. */
+const PLAIN: i32 = -1;
+
+// @ts-ignore: decorator
+@inline
+function normalised(v: v128, scale: v128, shift: v128, act: i32): v128 {
+  return act == PLAIN ? v : activate(madd(v, scale, shift), act);
+}
+
+// @ts-ignore: decorator
+@inline
+function packRows(
   image: usize, planes: usize, h0: i32, h1: i32, W: i32, C: i32, c0: i32, pitch: i32, inner: usize, plane: usize,
+  scale: usize, shift: usize, act: i32,
 ): void {
   const step = (<usize>C) << 2, start = image + (<usize>h0) * W * step;
   let out = planes + inner + (((<usize>h0) * pitch) << 4);
+  let s0 = f32x4.splat(1), s1 = s0, s2 = s0, s3 = s0, t0 = f32x4.splat(0), t1 = t0, t2 = t0, t3 = t0;
   if (C - c0 >= 16) {
+    if (act != PLAIN) {
+      const s = scale + (c0 << 2), t = shift + (c0 << 2);
+      s0 = v128.load(s), s1 = v128.load(s, 16), s2 = v128.load(s, 32), s3 = v128.load(s, 48);
+      t0 = v128.load(t), t1 = v128.load(t, 16), t2 = v128.load(t, 32), t3 = v128.load(t, 48);
+    }
     let p = start + (c0 << 2);
     for (let h = h0; h < h1; h++) {
       let q = out, q1 = q + plane, q2 = q1 + plane, q3 = q2 + plane;
       for (let w = 0; w < W; w++) {
-        v128.store(q, v128.load(p));
-        v128.store(q1, v128.load(p, 16));
-        v128.store(q2, v128.load(p, 32));
-        v128.store(q3, v128.load(p, 48));
+        v128.store(q, normalised(v128.load(p), s0, t0, act));
+        v128.store(q1, normalised(v128.load(p, 16), s1, t1, act));
+        v128.store(q2, normalised(v128.load(p, 32), s2, t2, act));
+        v128.store(q3, normalised(v128.load(p, 48), s3, t3, act));
         p += step;
         q += 16;
         q1 += 16;
@@ -34,11 +51,15 @@ function pack(
   }
   for (let c = c0; c < C; c += 4) {
     const lanes = C - c;
+    if (act != PLAIN) {
+      s0 = loadPart(scale + (c << 2), lanes);
+      t0 = loadPart(shift + (c << 2), lanes);
+    }
     let p = start + (c << 2), row = out;
     for (let h = h0; h < h1; h++) {
       let q = row;
       for (let w = 0; w < W; w++) {
-        v128.store(q, loadPart(p, lanes));
+        v128.store(q, normalised(loadPart(p, lanes), s0, t0, act));
         p += step;
         q += 16;
       }
@@ -48,11 +69,24 @@ function pack(
   }
 }
 
-/** filter[k,k,C] to [ceil(C/4)][k*k][4], zero padded. */
-export function packTaps(filter: usize, taps: usize, k: i32, C: i32): void {
+/** Copies rows h0 .. h1-1 of channels c0 .. c0+15 of image[H,W,C] into planes with rows of `pitch` pixels, as
+ *  act(value * scale + shift) unless `act` is PLAIN; `inner` is the offset of pixel (0,0) in a plane, `plane` a plane's
+ *  size, both in bytes. Borders are left alone. */
+function pack(
+  image: usize, planes: usize, h0: i32, h1: i32, W: i32, C: i32, c0: i32, pitch: i32, inner: usize, plane: usize,
+  scale: usize, shift: usize, act: i32,
+): void {
+  if (act == PLAIN) packRows(image, planes, h0, h1, W, C, c0, pitch, inner, plane, scale, shift, PLAIN);
+  else if (act == LINEAR) packRows(image, planes, h0, h1, W, C, c0, pitch, inner, plane, scale, shift, LINEAR);
+  else if (act == RELU) packRows(image, planes, h0, h1, W, C, c0, pitch, inner, plane, scale, shift, RELU);
+  else packRows(image, planes, h0, h1, W, C, c0, pitch, inner, plane, scale, shift, HSWISH);
+}
+
+/** The first C channels of filter[k,k,ld] to [ceil(C/4)][k*k][4], zero padded. */
+export function packTaps(filter: usize, taps: usize, k: i32, C: i32, ld: i32): void {
   for (let c = 0; c < C; c += 4)
     for (let t = 0; t < k * k; t++) {
-      v128.store(taps, loadPart(filter + (((<usize>t) * C + c) << 2), C - c));
+      v128.store(taps, loadPart(filter + (((<usize>t) * ld + c) << 2), C - c));
       taps += 16;
     }
 }
@@ -71,7 +105,9 @@ function tapCount(first: i32, k: i32, stride: i32): i32 {
 }
 
 /** As packTaps, but per channel block phase by phase, each turned by half a turn: for the gradient in the input. */
-export function packPhases(filter: usize, taps: usize, k: i32, C: i32, stride: i32, top: i32, left: i32): void {
+export function packPhases(
+  filter: usize, taps: usize, k: i32, C: i32, ld: i32, stride: i32, top: i32, left: i32,
+): void {
   for (let c = 0; c < C; c += 4)
     for (let ph = 0; ph < stride; ph++)
       for (let pw = 0; pw < stride; pw++) {
@@ -80,7 +116,7 @@ export function packPhases(filter: usize, taps: usize, k: i32, C: i32, stride: i
         for (let i = rows - 1; i >= 0; i--)
           for (let j = columns - 1; j >= 0; j--) {
             const tap = (i0 + i * stride) * k + j0 + j * stride;
-            v128.store(taps, loadPart(filter + (((<usize>tap) * C + c) << 2), C - c));
+            v128.store(taps, loadPart(filter + (((<usize>tap) * ld + c) << 2), C - c));
             taps += 16;
           }
       }
@@ -170,11 +206,11 @@ function correlate<S>(
   }
 }
 
-/** y[N,OH,OW,C] = x[N,H,W,C] correlated with packed taps, at stride 1 or 2.
+/** y[N,OH,OW,C] = act(x[N,H,W,C] * scale + shift) correlated with packed taps, at stride 1 or 2.
  *  planes: 4 zeroed planes of rows x pitch pixels, plus room behind for the dropped outputs' windows. */
 export function depthwise(
   x: usize, taps: usize, y: usize, planes: usize, N: i32, H: i32, W: i32, C: i32, OH: i32, OW: i32,
-  k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32,
+  k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32, scale: usize, shift: usize, act: i32,
 ): void {
   const row = (<usize>pitch) << 4, plane = row * rows, inner = ((<usize>top) * pitch + left) << 4;
   const step = (<usize>C) << 2, yRow = step * OW, band = max(1, BAND / OW);
@@ -184,7 +220,7 @@ export function depthwise(
       let packed = 0;
       for (let o = 0; o < OH; o += band) {
         const count = min(band, OH - o), need = max(packed, min(H, (o + count - 1) * stride + k - top));
-        pack(x, planes, packed, need, W, C, c0, pitch, inner, plane);
+        pack(x, planes, packed, need, W, C, c0, pitch, inner, plane, scale, shift, act);
         packed = need;
         let p = planes + (<usize>(o * stride)) * row;
         for (let c = c0; c < min(C, c0 + 16); c += 4) {
@@ -216,7 +252,7 @@ export function depthwiseBackInput(
       // Rows a of one band are input rows a * stride + phase.
       for (let a = 0; a * stride < H; a += band) {
         const need = max(packed, min(OH, a + band + reach));
-        pack(dy, planes, packed, need, OW, C, c0, pitch, inner, plane);
+        pack(dy, planes, packed, need, OW, C, c0, pitch, inner, plane, 0, 0, PLAIN);
         packed = need;
         for (let c = c0; c < min(C, c0 + 16); c += 4) {
           let t = taps + (((<usize>c) * k * k) << 2);
@@ -323,14 +359,14 @@ function tapsRow(plane: usize, dy: usize, sums: usize, rows: i32, OW: i32, row: 
   if (count > 6) v128.store(sums, f32x4.add(v128.load(sums, 96), s6), 96);
 }
 
-/** dw[k,k,C]. planes: as for depthwise(); grads: room for 4 bands of dy; sums: ceil(C/4) * k*k vectors, overwritten. */
+/** Adds to the sums of a filter gradient: ceil(C/4) * k*k vectors. planes, scale, shift and act: as for depthwise();
+ *  grads: room for 4 bands of dy. */
 export function depthwiseBackFilter(
-  x: usize, dy: usize, dw: usize, planes: usize, grads: usize, sums: usize, N: i32, H: i32, W: i32, C: i32,
-  OH: i32, OW: i32, k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32,
+  x: usize, dy: usize, sums: usize, planes: usize, grads: usize, N: i32, H: i32, W: i32, C: i32,
+  OH: i32, OW: i32, k: i32, stride: i32, top: i32, left: i32, rows: i32, pitch: i32, scale: usize, shift: usize, act: i32,
 ): void {
   const row = (<usize>pitch) << 4, plane = row * rows, inner = ((<usize>top) * pitch + left) << 4, taps = k * k;
   const band = max(1, BAND / OW), small = ((<usize>band) * OW) << 4, image = (<usize>OH) * OW * C * 4;
-  memory.fill(sums, 0, (<usize>((C + 3) & ~3)) * taps * 4);
   for (let n = 0; n < N; n++) {
     touch(x, (<usize>H) * W * C * 4, planes + 4 * plane);
     touch(dy, image, planes + 4 * plane);
@@ -338,9 +374,9 @@ export function depthwiseBackFilter(
       let packed = 0;
       for (let o = 0; o < OH; o += band) {
         const count = min(band, OH - o), need = max(packed, min(H, (o + count - 1) * stride + k - top));
-        pack(x, planes, packed, need, W, C, c0, pitch, inner, plane);
+        pack(x, planes, packed, need, W, C, c0, pitch, inner, plane, scale, shift, act);
         packed = need;
-        pack(dy + (<usize>o) * OW * C * 4, grads, 0, count, OW, C, c0, OW, 0, small);
+        pack(dy + (<usize>o) * OW * C * 4, grads, 0, count, OW, C, c0, OW, 0, small, 0, 0, PLAIN);
         let p = planes + (<usize>(o * stride)) * row, d = grads;
         for (let c = c0; c < min(C, c0 + 16); c += 4) {
           const s = sums + (((<usize>c) * taps) << 2);
@@ -359,7 +395,14 @@ export function depthwiseBackFilter(
     x += (<usize>H) * W * C * 4;
     dy += image;
   }
+}
+
+/** The first C channels of dw[k,k,ld] += sums. */
+export function addTaps(sums: usize, dw: usize, k: i32, C: i32, ld: i32): void {
   for (let c = 0; c < C; c += 4)
-    for (let t = 0; t < taps; t++)
-      storePart(dw + (((<usize>t) * C + c) << 2), v128.load(sums + (((<usize>c) * taps + t * 4) << 2)), C - c);
+    for (let t = 0; t < k * k; t++) {
+      const to = dw + (((<usize>t) * ld + c) << 2);
+      storePart(to, f32x4.add(loadPart(to, C - c), v128.load(sums)), C - c);
+      sums += 16;
+    }
 }

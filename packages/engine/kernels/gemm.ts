@@ -1,6 +1,6 @@
 // Matrix products. The right factor is packed into panels of 8 columns (zero padded), the left one is read in place;
 // a tile of 4 rows x 8 columns stays in registers. The loop over k is not unrolled: V8 spills registers when it is.
-import { loadPart, madd, storePart, touch } from './simd';
+import { loadPart, madd, storePart } from './simd';
 
 /** Packs b, element (k, n) at b + 4 * (k * strideK + n * strideN), into ceil(N/8) panels [K][8]. */
 export function packPanels(b: usize, panels: usize, K: i32, N: i32, strideK: i32, strideN: i32): void {
@@ -200,14 +200,10 @@ function tileOuter(a: usize, b: usize, end: usize, c: usize): void {
   v128.store(c, c31, 112);
 }
 
-/** Rows that one call of outerBlock may take. */
-export const OUTER_ROWS: i32 = 128;
-
-/** tiles += a[rows,K]^T * b[rows,N]; tiles are [ceil(K/4)][ceil(N/8)][4][8], packed is room for both packed factors. */
+/** tiles += a[rows,K]^T * b[rows,N]; tiles are [ceil(K/4)][ceil(N/8)][4][8], packed is room for both packed factors.
+ *  A few hundred rows at most: they should stay in the cache. */
 export function outerBlock(a: usize, b: usize, tiles: usize, packed: usize, rows: i32, K: i32, N: i32): void {
   const fours = packed, eights = packed + (<usize>rows) * (((K + 3) & ~3) << 2);
-  touch(a, (<usize>rows) * K * 4, packed);
-  touch(b, (<usize>rows) * N * 4, packed);
   packFours(a, fours, rows, K);
   packEights(b, eights, rows, N);
   const sizeA = (<usize>rows) << 4, sizeB = (<usize>rows) << 5;
@@ -223,21 +219,20 @@ export function outerBlock(a: usize, b: usize, tiles: usize, packed: usize, rows
   }
 }
 
-/** c[K,N] = tiles. */
-export function outerStore(tiles: usize, c: usize, K: i32, N: i32): void {
+// @ts-ignore: decorator
+@inline
+function addRow(c: usize, tile: usize, width: i32): void {
+  storePart(c, f32x4.add(loadPart(c, width), v128.load(tile)), width);
+  if (width > 4) storePart(c + 16, f32x4.add(loadPart(c + 16, width - 4), v128.load(tile, 16)), width - 4);
+}
+
+/** c += tiles; c is K rows of N values, `ld` values apart. */
+export function outerStore(tiles: usize, c: usize, K: i32, N: i32, ld: i32): void {
   let t = tiles;
   for (let k = 0; k < K; k += 4)
     for (let n = 0; n < N; n += 8) {
       for (let i = 0; i < min(4, K - k); i++)
-        storeRow(c + (((<usize>(k + i)) * N + n) << 2), v128.load(t + (i << 5)), v128.load(t + (i << 5), 16), N - n);
+        addRow(c + (((<usize>(k + i)) * ld + n) << 2), t + (i << 5), N - n);
       t += 128;
     }
-}
-
-/** c[K,N] = a[M,K]^T * b[M,N]. */
-export function gemmOuter(a: usize, b: usize, c: usize, tiles: usize, packed: usize, M: i32, K: i32, N: i32): void {
-  memory.fill(tiles, 0, (<usize>((K + 3) & ~3)) * ((N + 7) & ~7) * 4);
-  for (let m = 0; m < M; m += OUTER_ROWS)
-    outerBlock(a + (((<usize>m) * K) << 2), b + (((<usize>m) * N) << 2), tiles, packed, min(OUTER_ROWS, M - m), K, N);
-  outerStore(tiles, c, K, N);
 }

@@ -1,6 +1,6 @@
 // Entry of the training kernels: everything exported here is called from src/heap.ts.
-export { gemm, gemmOuter, packPanels } from './gemm';
-export { convBackFilter, convBackInput, convForward } from './conv';
-export { depthwise, depthwiseBackFilter, depthwiseBackInput, packPhases, packTaps } from './depthwise';
-export { affine, affineGrad, affineGradSums, moments } from './norm';
-export { ema, fused, poolMean, sgd, sumSquares } from './update';
+export { gemm, outerBlock, outerStore, packPanels } from './gemm';
+export { gather, scatter } from './conv';
+export { addTaps, depthwise, depthwiseBackFilter, depthwiseBackInput, packPhases, packTaps } from './depthwise';
+export { addMoments, affine, affineAdd, affineGrad, affineGradSums, moments, normGrad, normScale } from './norm';
+export { add, addRows, addToRows, crop, cropBack, ema, fused, poolMean, poolMeanBack, sgd, sumSquares } from './update';

@@ -1,5 +1,5 @@
 // Weight updates in place, and sums over them. These vectors are short: scalar arithmetic where order matters.
-import { madd } from './simd';
+import { loadPart, madd, storePart } from './simd';
 
 /** Sum of squares in float64. */
 export function sumSquares(x: usize, count: i32): f64 {
@@ -61,6 +61,53 @@ export function poolMean(x: usize, y: usize, N: i32, P: i32, C: i32): void {
     x += <usize>P * ld;
     y += ld;
   }
+}
+
+/** x[N,P,C] = y[N,C] / P: the gradient of poolMean. */
+export function poolMeanBack(y: usize, x: usize, N: i32, P: i32, C: i32): void {
+  const inverse = f32x4.splat(<f32>(1.0 / <f64>P));
+  for (let n = 0; n < N; n++) {
+    for (let i = 0; i < P; i++) {
+      for (let c = 0; c < C; c += 4) {
+        const lanes = C - c;
+        storePart(x + (c << 2), f32x4.mul(loadPart(y + (c << 2), lanes), inverse), lanes);
+      }
+      x += C << 2;
+    }
+    y += C << 2;
+  }
+}
+
+/** y += x. */
+export function add(x: usize, y: usize, count: i32): void {
+  for (; count >= 4; count -= 4) {
+    v128.store(y, f32x4.add(v128.load(y), v128.load(x)));
+    x += 16;
+    y += 16;
+  }
+  if (count > 0) storePart(y, f32x4.add(loadPart(y, count), loadPart(x, count)), count);
+}
+
+/** y[M,N] += x[N] in every row. */
+export function addToRows(x: usize, y: usize, M: i32, N: i32): void {
+  for (let m = 0; m < M; m++, y += N << 2) add(x, y, N);
+}
+
+/** y[N] += the sum of the rows of x[M,N]. */
+export function addRows(x: usize, y: usize, M: i32, N: i32): void {
+  for (let m = 0; m < M; m++, x += N << 2) add(x, y, N);
+}
+
+/** The first C channels of the centre of a kernel[size,size,ld], to out[(size - 2)^2, C]. */
+export function crop(kernel: usize, out: usize, size: i32, C: i32, ld: i32): void {
+  for (let i = 1; i < size - 1; i++)
+    for (let j = 1; j < size - 1; j++, out += C << 2) memory.copy(out, kernel + ((<usize>(i * size + j)) * ld << 2), C << 2);
+}
+
+/** The gradient of crop: adds x[(size - 2)^2, C] to the centre of kernel[size,size,ld]. */
+export function cropBack(x: usize, kernel: usize, size: i32, C: i32, ld: i32): void {
+  for (let i = 1; i < size - 1; i++)
+    for (let j = 1; j < size - 1; j++, x += C << 2) add(x, kernel + ((<usize>(i * size + j)) * ld << 2), C);
 }
 
 /** Whether madd rounds once: relaxed SIMD leaves that to the machine, and results depend on it. */

@@ -36,7 +36,7 @@ test('the engine starts once and tells why', async () => {
 
 const TRAINING = `
 import { createHash } from 'node:crypto';
-import { batchNorm, initEngine, memory, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
+import { batchNorm, Gradients, initEngine, memory, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
 import { Rng } from '@ntaa/random';
 await initEngine('wasm');
 function train() {
@@ -47,6 +47,7 @@ function train() {
   for (const [name, shape] of Object.entries(shapes)) w[name] = tf.variable(normal(shape), true, name);
   const params = Object.entries(w).map(([name, variable]) => ({ name, variable, weightDecay: 1e-4, lrScale: 1 }));
   const sgd = new Sgd({ momentum: 0.9, nesterov: true, clipNorm: 1 });
+  const sums = new Gradients(params);
   const before = memory().tensors;
   for (let step = 0; step < 4; step++) {
     tf.tidy(() => {
@@ -57,13 +58,16 @@ function train() {
         const b = tf.conv2d(tf.depthwiseConv2d(a.y, w.deep, 1, 2, 'NHWC', 1, 'floor'), w.project, 1, 'valid');
         return softmaxCrossEntropy(tf.matMul(tf.mean(b, [1, 2]), w.head), targets);
       });
-      sgd.step(params, grads, 0.1);
+      sums.clear();
+      for (const [name, grad] of Object.entries(grads)) sums.add(name, grad);
+      sgd.step(params, sums, 0.1);
     });
     if (step > 0 && memory().tensors !== before + params.length) throw new Error('a training step leaks');
   }
   const hash = createHash('sha256');
   for (const { variable } of params) hash.update(new Uint8Array(variable.dataSync().buffer));
   sgd.dispose();
+  sums.dispose();
   tf.disposeVariables();
   return hash.digest('hex');
 }

@@ -8,31 +8,15 @@ import { readFileSync } from 'node:fs';
 import v8 from 'node:v8';
 
 /** Raised when a kernel's results change in any bit: it is part of the engine's name. */
-export const KERNEL_VERSION = 'k1';
+export const KERNEL_VERSION = 'k2';
 
 type Kernel = (...args: (number | boolean)[]) => number;
 
 const EXPORTS = [
-  ...[
-    'affine',
-    'affineGrad',
-    'affineGradSums',
-    'convBackFilter',
-    'convBackInput',
-    'convForward',
-    'depthwise',
-  ],
-  ...[
-    'depthwiseBackFilter',
-    'depthwiseBackInput',
-    'ema',
-    'fused',
-    'gemm',
-    'gemmOuter',
-    'moments',
-    'packPanels',
-  ],
-  ...['packPhases', 'packTaps', 'poolMean', 'sgd', 'sumSquares'],
+  ...['add', 'addMoments', 'addRows', 'addTaps', 'addToRows', 'affine', 'affineAdd', 'affineGrad'],
+  ...['affineGradSums', 'crop', 'cropBack', 'depthwise', 'depthwiseBackFilter', 'depthwiseBackInput', 'ema'],
+  ...['fused', 'gather', 'gemm', 'moments', 'normGrad', 'normScale', 'outerBlock', 'outerStore'],
+  ...['packPanels', 'packPhases', 'packTaps', 'poolMean', 'poolMeanBack', 'scatter', 'sgd', 'sumSquares'],
 ] as const;
 
 export type Kernels = Record<(typeof EXPORTS)[number], Kernel>;
@@ -53,14 +37,23 @@ interface Backend {
   incRef(id: object): void;
 }
 
+interface Region {
+  at: number;
+  bytes: number;
+}
+
+const aligned = (bytes: number) => Math.ceil(bytes / 64) * 64;
+
+const outOfMemory = (why: string) => new Error(`the engine is out of memory (${why}): use smaller batches`);
+
 /** TensorFlow.js's heap as our kernels see it. Pointers are byte addresses. */
 export class Heap {
   readonly kernels: Kernels;
   /** Which build of the kernels runs: 'simd' or 'relaxed' (fused multiply-add). */
   readonly build: string;
   readonly #backend: Backend;
-  #scratch = 0;
-  #scratchBytes = 0;
+  readonly #scratch: Region = { at: 0, bytes: 0 };
+  readonly #arena: Region = { at: 0, bytes: 0 };
 
   constructor(backend: Backend, kernels: Kernels, build: string) {
     this.#backend = backend;
@@ -93,9 +86,7 @@ export class Heap {
       if (!(error instanceof WebAssembly.RuntimeError)) throw error;
     }
     // tfjs-backend-wasm itself would write to address 0 or trap somewhere.
-    throw new Error(
-      `the engine is out of memory (${tf.memory().numBytes} bytes in tensors): use smaller batches`,
-    );
+    throw outOfMemory(`${tf.memory().numBytes} bytes in tensors`);
   }
 
   /** Another handle on the same values. */
@@ -121,22 +112,35 @@ export class Heap {
     return new Int32Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
   }
 
-  /** Working room: 64-byte aligned areas of the given sizes, valid until the next call. One region is reused. */
+  /** Working room of one operation: 64-byte aligned areas of these sizes, valid until the next call. */
   scratch(...bytes: number[]): number[] {
-    const sizes = bytes.map((size) => Math.ceil(size / 64) * 64);
-    const total = sizes.reduce((sum, size) => sum + size, 64);
-    if (total > this.#scratchBytes) {
-      if (this.#scratch) this.#backend.wasm._free(this.#scratch);
-      this.#scratch = this.#backend.wasm._malloc(total) >>> 0;
-      if (this.#scratch === 0) throw new Error(`the engine is out of memory: no room for ${total} bytes`);
-      this.#scratchBytes = total;
-    }
-    let next = Math.ceil(this.#scratch / 64) * 64;
-    return sizes.map((size) => {
+    let next = this.#region(
+      this.#scratch,
+      bytes.reduce((sum, size) => sum + aligned(size), 0),
+    );
+    return bytes.map((size) => {
       const start = next;
-      next += size;
+      next += aligned(size);
       return start;
     });
+  }
+
+  /** Room for the buffers of a whole computation, 64-byte aligned, valid until the next call. */
+  arena(bytes: number): number {
+    return this.#region(this.#arena, bytes);
+  }
+
+  /** A region is reused and grows to the largest that was asked for. */
+  #region(region: Region, bytes: number): number {
+    if (bytes > region.bytes) {
+      const { _malloc, _free } = this.#backend.wasm;
+      if (region.at) _free(region.at);
+      region.bytes = 0;
+      region.at = _malloc(bytes + 64) >>> 0;
+      if (region.at === 0) throw outOfMemory(`no room for ${bytes} bytes`);
+      region.bytes = bytes;
+    }
+    return aligned(region.at);
   }
 
   zero(pointer: number, bytes: number): void {
@@ -160,9 +164,9 @@ export function connect(candidate: unknown): Heap {
 }
 
 function instantiate(build: string, memory: WebAssembly.Memory): Kernels | undefined {
-  // Node 20 has relaxed SIMD behind a flag, later versions simply have it and ignore the flag.
-  if (build === 'relaxed') v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
   const code = readFileSync(new URL(`../generated/kernels-${build}.wasm`, import.meta.url));
+  // Node 20 has relaxed SIMD behind a flag; later versions have it, and complain about the flag.
+  if (!WebAssembly.validate(code)) v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
   if (!WebAssembly.validate(code)) return undefined;
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory } });
   const kernels = exports as unknown as Kernels;

@@ -2,6 +2,11 @@
 import type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js';
 
 export * as tf from '@tensorflow/tfjs-core';
+export { Gradients } from './gradients.js';
 export { initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
 export { affine, batchNorm, softmaxCrossEntropy, type Activation } from './ops.js';
 export { emaUpdate, Sgd, type Param } from './optimizer.js';
+export { native } from './native.js';
+export type { Heap } from './heap.js';
+export * as layers from './layers.js';
+export { place, type Buffer } from './plan.js';

@@ -1,13 +1,13 @@
 /** Chooses and initialises the TensorFlow.js backend, once per process. */
 import * as tf from '@tensorflow/tfjs-core';
-import { startNodeBinding } from './tensorflow.js';
+import { startTensorflow } from './tensorflow.js';
 import { startWasm } from './wasm.js';
 
 export type EngineChoice = 'auto' | 'tensorflow-gpu' | 'tensorflow' | 'wasm';
 
 export interface EngineInfo {
   kind: 'tensorflow-gpu' | 'tensorflow' | 'wasm';
-  /** Engine, version and kernel build, e.g. "wasm-relaxed 4.22.0+k1": part of a model's lineage. */
+  /** Engine, version and kernel build, e.g. "wasm-relaxed 4.22.0+k2": part of a model's lineage. */
   name: string;
   /** Why it was chosen: one log line. */
   reason: string;
@@ -43,7 +43,7 @@ async function start(choice: EngineChoice): Promise<EngineInfo> {
       return startWasm('asked for');
     case 'tensorflow':
     case 'tensorflow-gpu':
-      return startNodeBinding(choice, 'asked for');
+      return startTensorflow(choice, 'asked for');
     case 'auto':
       return startFirst();
     default:
@@ -55,7 +55,7 @@ async function startFirst(): Promise<EngineInfo> {
   const absent: string[] = [];
   for (const kind of ['tensorflow-gpu', 'tensorflow'] as const) {
     try {
-      return await startNodeBinding(kind, ['chosen automatically', ...absent].join('; '));
+      return await startTensorflow(kind, ['chosen automatically', ...absent].join('; '));
     } catch (error) {
       absent.push(
         `no ${kind} (${error instanceof Error ? (error.message.split(':')[0] as string) : String(error)})`,

@@ -2,13 +2,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Heap } from './heap.js';
 import type { Override } from './install.js';
+import { multiply, multiplyBack, packPanels, panelBytes, plain } from './layers.js';
 
 interface MatMulAttrs {
   transposeA?: boolean;
   transposeB?: boolean;
 }
-
-const OUTER_ROWS = 128;
 
 /** [batch, rows, columns] products with equal batch sizes, any one factor transposed. */
 function matMul(
@@ -27,17 +26,18 @@ function matMul(
   if (K === 0 || K !== (transposeB ? b1 : b0)) return undefined;
   const y = heap.output([...lead, M, N]);
   const batch = tf.util.sizeFromShape(lead);
-  const { kernels } = heap;
   const [pa, pb, py] = [heap.pointer(a), heap.pointer(b), heap.pointer(y)];
-  const [first = 0, second = 0] = transposeA
-    ? heap.scratch(Math.ceil(M / 4) * Math.ceil(N / 8) * 128, OUTER_ROWS * (M + 3 + N + 7) * 4)
-    : heap.scratch(K * Math.ceil(N / 8) * 32);
+  const panels = transposeA ? 0 : heap.arena(panelBytes(K, N));
+  if (transposeA) heap.zero(py, 4 * batch * M * N);
   for (let i = 0; i < batch; i++) {
-    const [at, bt, yt] = [pa + i * M * K * 4, pb + i * K * N * 4, py + i * M * N * 4];
-    if (transposeA) kernels.gemmOuter(at, bt, yt, first, second, K, M, N);
-    else {
-      kernels.packPanels(bt, first, K, N, transposeB ? 1 : N, transposeB ? K : 1);
-      kernels.gemm(at, first, yt, M, N, K);
+    const [at, bt, yt] = [pa + 4 * i * M * K, pb + 4 * i * K * N, py + 4 * i * M * N];
+    if (transposeA) {
+      const filter = { a: plain(at, M), at: yt, stride: N };
+      multiplyBack(heap, { M: K, N, K: M, dy: plain(bt, N), filter });
+    } else {
+      const [rowStride, columnStride] = transposeB ? [1, K] : [N, 1];
+      packPanels(heap, { at: bt, rowStride, columnStride }, panels, K, N);
+      multiply(heap, { a: plain(at, K), panels, y: yt, M, N, K });
     }
   }
   return y;

@@ -1,10 +1,11 @@
 /**
- * The fused operations a network needs beside plain tf ops: one kernel on the embedded engine,
- * composed from stock ops everywhere else.
+ * The fused operations a network needs beside plain tf ops: one kernel on the embedded engine, TensorFlow's own batch
+ * norm on the native ones, composed from stock ops otherwise.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import * as composed from './composed.js';
 import { native } from './native.js';
+import * as tensorflow from './tensorflow-kernels.js';
 
 export type Activation = 'linear' | 'relu' | 'hswish';
 
@@ -23,6 +24,7 @@ export function batchNorm(
     const [y, mean, variance] = runFused('NtaaBatchNorm', { x, gamma, beta }, opts);
     return { y: y as tf.Tensor4D, mean: mean as tf.Tensor1D, variance: variance as tf.Tensor1D };
   }
+  if (tf.getBackend() === 'tensorflow') return tensorflow.batchNorm(x, gamma, beta, opts);
   return composed.batchNorm(x, gamma, beta, opts);
 }
 

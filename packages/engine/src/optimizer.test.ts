@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Rng } from '@ntaa/random';
-import { emaUpdate, initEngine, memory, Sgd, tf, type Param } from './index.js';
+import { emaUpdate, Gradients, initEngine, memory, Sgd, tf, type Param } from './index.js';
 import { uninstall } from './install.js';
 import { native } from './native.js';
 import { random } from './probe.js';
@@ -23,6 +23,18 @@ const gradients = (rng: Rng) =>
   Object.fromEntries(
     SHAPES.map((shape, i) => [`p${i}`, tf.tensor(random(rng, tf.util.sizeFromShape(shape)), shape)]),
   );
+
+function summed(params: Param[], grads: Record<string, tf.Tensor>): Gradients {
+  const sums = new Gradients(params);
+  for (const [name, grad] of Object.entries(grads)) sums.add(name, grad);
+  return sums;
+}
+
+function update(sgd: Sgd, params: Param[], grads: Record<string, tf.Tensor>, rate: number): void {
+  const sums = summed(params, grads);
+  sgd.step(params, sums, rate);
+  sums.dispose();
+}
 
 /** The update rule in float64. */
 function expected(params: Param[], steps: Record<string, tf.Tensor>[], nesterov: boolean, clip: number) {
@@ -62,7 +74,7 @@ describe.each(['own kernels', 'stock kernels'])('%s', (mode) => {
     const steps = [gradients(rng), gradients(rng), gradients(rng)];
     const wanted = expected(params, steps, nesterov, clipNorm);
     const sgd = new Sgd({ momentum: 0.9, nesterov, clipNorm });
-    for (const grads of steps) sgd.step(params, grads, 0.1);
+    for (const grads of steps) update(sgd, params, grads, 0.1);
     params.forEach((p, i) => close(p.variable.dataSync(), wanted[i] as Float64Array));
     sgd.dispose();
     dispose();
@@ -84,7 +96,7 @@ describe.each(['own kernels', 'stock kernels'])('%s', (mode) => {
           sgd.load(state);
         }
         const grads = gradients(rng);
-        sgd.step(params, grads, 0.1);
+        update(sgd, params, grads, 0.1);
         tf.dispose(grads);
       }
       const weights = params.map((p) => [...p.variable.dataSync()]);
@@ -101,7 +113,7 @@ describe.each(['own kernels', 'stock kernels'])('%s', (mode) => {
     const clone = tf.clone(variable);
     const sgd = new Sgd({ momentum: 0, nesterov: false });
     const grads = { w: tf.ones([3]) };
-    sgd.step([{ name: 'w', variable, weightDecay: 0, lrScale: 1 }], grads, 0.5);
+    update(sgd, [{ name: 'w', variable, weightDecay: 0, lrScale: 1 }], grads, 0.5);
     expect([...variable.dataSync()]).toEqual([0.5, 1.5, 2.5]);
     expect([...init.dataSync()]).toEqual([1, 2, 3]);
     expect([...clone.dataSync()]).toEqual([1, 2, 3]);
@@ -113,10 +125,33 @@ describe.each(['own kernels', 'stock kernels'])('%s', (mode) => {
     const variable = tf.variable(tf.tensor1d([1, 2]));
     const sgd = new Sgd({ momentum: 0.9, nesterov: true });
     const param = { name: 'w', variable, weightDecay: 0.1, lrScale: 1 };
-    sgd.step([param], {}, 1);
+    update(sgd, [param], {}, 1);
     expect([...variable.dataSync()]).toEqual([1, 2]);
-    expect(() => sgd.step([param], { w: tf.ones([3]) }, 1)).toThrow(/gradient .* of w/);
+    expect(() => summed([param], { w: tf.ones([3]) })).toThrow(/gradient of w/);
+    expect(() => summed([param], { v: tf.ones([2]) })).toThrow(/no parameter is called v/);
     sgd.dispose();
+  });
+
+  test('gradients add up, are exchanged in one piece, and are forgotten', () => {
+    const { params, dispose } = setup(new Rng('sums'));
+    const before = memory().tensors;
+    const grads = gradients(new Rng('grads'));
+    const sums = summed(params, grads);
+    sums.add('p1', grads['p1']!);
+    const copy = new Float32Array(sums.size);
+    sums.copyTo(copy);
+    expect([...copy.slice(0, 15)]).toEqual([...grads['p0']!.dataSync()]);
+    expect(copy[16]).toBe(2 * grads['p1']!.dataSync()[0]!);
+    sums.assign(copy.map((v) => v / 2));
+    const halved = new Float32Array(sums.size);
+    sums.copyTo(halved);
+    expect([...halved]).toEqual([...copy].map((v) => v / 2));
+    sums.clear();
+    expect(sums.has('p1')).toBe(false);
+    sums.dispose();
+    tf.dispose(grads);
+    expect(memory().tensors).toBe(before);
+    dispose();
   });
 
   test('moving average', () => {

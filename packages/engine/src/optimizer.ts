@@ -1,5 +1,6 @@
 /** Stochastic gradient descent and weight averaging, in place on the variables. */
 import * as tf from '@tensorflow/tfjs-core';
+import type { Gradients } from './gradients.js';
 import type { Heap } from './heap.js';
 import { native } from './native.js';
 
@@ -29,51 +30,66 @@ export class Sgd {
   }
 
   /**
-   * One update of every parameter that has a gradient (`grads` by Param.name; others stay as they are, momentum
-   * included): g = clipped gradient + weightDecay * w; v = momentum * v + g;
-   * w -= learningRate * lrScale * (nesterov ? g + momentum * v : v). Gradients are not disposed of.
+   * One update of every parameter that has a gradient (others stay as they are, momentum included):
+   * g = clipped gradient + weightDecay * w; v = momentum * v + g;
+   * w -= learningRate * lrScale * (nesterov ? g + momentum * v : v).
    */
-  step(params: readonly Param[], grads: Record<string, tf.Tensor>, learningRate: number): void {
-    const scale = this.#clipScale(params, grads);
-    for (const param of params) {
-      const grad = grads[param.name];
-      if (grad) this.#update(param, grad, scale, learningRate * param.lrScale);
+  step(params: readonly Param[], gradients: Gradients, learningRate: number): void {
+    const given = params.filter(({ name }) => gradients.has(name));
+    const heap = native();
+    if (heap) this.#stepInPlace(heap, given, gradients, learningRate);
+    else this.#stepComposed(given, gradients, learningRate);
+  }
+
+  #stepInPlace(heap: Heap, params: readonly Param[], gradients: Gradients, learningRate: number): void {
+    const { momentum, nesterov } = this.#opts;
+    const { kernels } = heap;
+    const scale = this.#clipScale(params, ({ name, variable }) =>
+      kernels.sumSquares(gradients.pointer(heap, name), variable.size),
+    );
+    for (const { name, variable, weightDecay, lrScale } of params) {
+      const [w, g] = [writable(heap, variable), gradients.pointer(heap, name)];
+      const v = heap.pointer(this.#velocityOf(name, variable));
+      kernels.sgd(w, g, v, variable.size, scale, weightDecay, momentum, learningRate * lrScale, nesterov);
     }
   }
 
-  #clipScale(params: readonly Param[], grads: Record<string, tf.Tensor>): number {
+  #stepComposed(params: readonly Param[], gradients: Gradients, learningRate: number): void {
+    const { momentum, nesterov } = this.#opts;
+    const gradient = ({ name }: Param) => gradients.tensor(name)!;
+    const scale = this.#clipScale(params, (param) =>
+      tf.tidy(() => tf.sum(tf.square(gradient(param))).dataSync()[0] as number),
+    );
+    for (const param of params) {
+      const { name, variable, weightDecay } = param;
+      const velocity = this.#velocityOf(name, variable);
+      const rate = learningRate * param.lrScale;
+      const next = tf.tidy(() => {
+        const g = tf.add(tf.mul(gradient(param), scale), tf.mul(variable, weightDecay));
+        const v = tf.add(tf.mul(velocity.reshape(variable.shape), momentum), g);
+        variable.assign(tf.sub(variable, tf.mul(nesterov ? tf.add(g, tf.mul(v, momentum)) : v, rate)));
+        return tf.keep(v);
+      });
+      velocity.dispose();
+      this.#velocity.set(name, next);
+    }
+  }
+
+  #clipScale(params: readonly Param[], sumSquares: (param: Param) => number): number {
     const limit = this.#opts.clipNorm;
     if (limit === undefined) return 1;
-    let sum = 0;
-    for (const { name } of params) {
-      const grad = grads[name];
-      if (grad) sum += sumSquares(grad);
-    }
-    return Math.min(1, limit / Math.max(Math.sqrt(sum), 1e-12));
+    const norm = Math.sqrt(params.reduce((sum, param) => sum + sumSquares(param), 0));
+    return Math.min(1, limit / Math.max(norm, 1e-12));
   }
 
-  #update({ name, variable, weightDecay }: Param, grad: tf.Tensor, scale: number, rate: number): void {
-    const { momentum, nesterov } = this.#opts;
+  #velocityOf(name: string, variable: tf.Variable): tf.Tensor {
     const velocity = this.#velocity.get(name) ?? tf.keep(tf.zeros(variable.shape));
-    this.#velocity.set(name, velocity);
-    if (velocity.size !== variable.size || grad.size !== variable.size)
+    if (velocity.size !== variable.size)
       throw new RangeError(
-        `Sgd: gradient or momentum of ${name} does not have the variable's ${variable.size} values`,
+        `Sgd: the momentum of ${name} does not have the variable's ${variable.size} values`,
       );
-    const heap = native();
-    if (heap) {
-      const [w, g, v] = [writable(heap, variable), heap.pointer(grad), heap.pointer(velocity)];
-      heap.kernels.sgd(w, g, v, variable.size, scale, weightDecay, momentum, rate, nesterov);
-      return;
-    }
-    const next = tf.tidy(() => {
-      const g = tf.add(tf.mul(grad, scale), tf.mul(variable, weightDecay));
-      const v = tf.add(tf.mul(velocity.reshape(variable.shape), momentum), g);
-      variable.assign(tf.sub(variable, tf.mul(nesterov ? tf.add(g, tf.mul(v, momentum)) : v, rate)));
-      return tf.keep(v);
-    });
-    velocity.dispose();
-    this.#velocity.set(name, next);
+    this.#velocity.set(name, velocity);
+    return velocity;
   }
 
   /** A copy of the momentum buffers, by Param.name. */
@@ -94,12 +110,6 @@ export class Sgd {
     for (const tensor of this.#velocity.values()) tensor.dispose();
     this.#velocity.clear();
   }
-}
-
-function sumSquares(tensor: tf.Tensor): number {
-  const heap = native();
-  if (heap) return heap.kernels.sumSquares(heap.pointer(tensor), tensor.size);
-  return tf.tidy(() => tf.sum(tf.square(tensor)).dataSync()[0] as number);
 }
 
 /** The address of a variable's values, which are first separated from any tensor that shares them. */

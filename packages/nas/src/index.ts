@@ -16,5 +16,14 @@ export {
   smallest,
   tinySpace,
 } from './space.js';
+export {
+  CALIBRATION_IMAGES,
+  DEFAULT_CANDIDATES,
+  defaultEpochs,
+  EPOCHS,
+  FINETUNE_RATIO,
+  RACE,
+  RACE_PASSES,
+} from './schedule.js';
 export { kendallTau, wilsonInterval } from './statistics.js';
 export { units, type ConvLayer, type Unit } from './units.js';

@@ -51,40 +51,41 @@ export class BnStatistics {
   }
 }
 
+interface Sums {
+  mean: Float64Array;
+  variance: Float64Array;
+  images: number;
+}
+
 /** Averages batch means and variances over several batches of one genotype, each weighted by its images. */
 export class BnCollector {
-  readonly #sums = new Map<string, Moments & { images: number }>();
+  readonly #sums = new Map<string, Sums>();
 
-  /** Adds one batch's statistics; the caller keeps ownership of the tensors. */
-  add(name: string, mean: tf.Tensor1D, variance: tf.Tensor1D, images: number): void {
-    const before = this.#sums.get(name);
-    const plus = (sum: tf.Tensor1D | undefined, value: tf.Tensor1D) =>
-      tf.tidy(() => {
-        const weighted = tf.mul<tf.Tensor1D>(value, images);
-        return kept(sum ? tf.add<tf.Tensor1D>(sum, weighted) : weighted);
-      });
-    this.#sums.set(name, {
-      mean: plus(before?.mean, mean),
-      variance: plus(before?.variance, variance),
-      images: (before?.images ?? 0) + images,
-    });
-    if (before) tf.dispose([before.mean, before.variance]);
+  /** Adds one batch's statistics. */
+  add(name: string, mean: ArrayLike<number>, variance: ArrayLike<number>, images: number): void {
+    let sums = this.#sums.get(name);
+    if (!sums) {
+      const zeros = () => new Float64Array(mean.length);
+      sums = { mean: zeros(), variance: zeros(), images: 0 };
+      this.#sums.set(name, sums);
+    }
+    for (let c = 0; c < mean.length; c++) {
+      sums.mean[c]! += images * mean[c]!;
+      sums.variance[c]! += images * variance[c]!;
+    }
+    sums.images += images;
   }
 
   /** The averages; the collector is empty again. Throws Error when nothing was added. */
   finish(): BnStatistics {
     if (this.#sums.size === 0) throw new Error('batch-norm statistics need at least one batch');
     const moments = [...this.#sums].map(([name, { mean, variance, images }]): [string, Moments] => {
-      const average = (sum: tf.Tensor1D) => tf.tidy(() => kept(tf.div<tf.Tensor1D>(sum, images)));
+      const average = (sum: Float64Array) =>
+        kept(tf.tensor1d(Float32Array.from(sum, (value) => value / images)));
       return [name, { mean: average(mean), variance: average(variance) }];
     });
-    this.dispose();
-    return new BnStatistics(new Map(moments));
-  }
-
-  dispose(): void {
-    for (const { mean, variance } of this.#sums.values()) tf.dispose([mean, variance]);
     this.#sums.clear();
+    return new BnStatistics(new Map(moments));
   }
 }
 
@@ -100,13 +101,9 @@ function kept<T extends tf.Tensor>(tensor: T): T {
  */
 export function calibrate(net: Supernet, genotype: Genotype, batches: Iterable<tf.Tensor4D>): BnStatistics {
   const collector = new BnCollector();
-  try {
-    for (const batch of batches)
-      tf.tidy(() => {
-        net.forward(batch, genotype, collector);
-      });
-    return collector.finish();
-  } finally {
-    collector.dispose();
-  }
+  for (const batch of batches)
+    tf.tidy(() => {
+      net.forward(batch, genotype, collector);
+    });
+  return collector.finish();
 }

@@ -2,6 +2,7 @@
 export { builtinSupernet, type BuiltinSupernet, type SupernetCard } from './builtin.js';
 export { BnCollector, BnStatistics, calibrate } from './batch-norm.js';
 export { extract } from './extract.js';
+export { lossGradients } from './loss-gradients.js';
 export { fold, runStatic, type StaticGraph, type StaticNode } from './static-graph.js';
 export { readSafetensors, writeSafetensors } from './safetensors.js';
 export { Supernet } from './supernet.js';

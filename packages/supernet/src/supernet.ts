@@ -4,11 +4,12 @@
  * one times a learnt matrix. The genotype is an argument of `forward`, never state.
  */
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
-import { affine, batchNorm, tf, type Param } from '@ntaa/engine';
+import { affine, batchNorm, native, tf, type Param } from '@ntaa/engine';
 import { units, type ConvLayer, type Unit } from '@ntaa/nas';
 import type { Rng } from '@ntaa/random';
 import { BN_EPSILON, BnCollector, type BnStatistics } from './batch-norm.js';
 import { classifierTensors, initialValue, layout, transformName, type TensorSpec } from './layout.js';
+import { forwardOnHeap } from './program.js';
 import { plain, requireTensor, sameShape, type NamedTensors, type PlainTensor } from './tensors.js';
 
 /** Batch statistics; the same, collected; or fixed statistics. */
@@ -60,15 +61,30 @@ export class Supernet {
 
   /**
    * Images [N,R,R,3] (NHWC, normalised) to pooled features [N, head width] and logits [N, outputs], which the caller
-   * disposes of. Differentiable with batch or with fixed statistics; only the genotype's slices receive gradients.
-   * Throws RangeError when the genotype is not a member of the space.
+   * disposes of. Differentiable with 'batch' statistics only (see also `lossGradients`). Throws RangeError when the
+   * genotype is not a member of the space.
    */
   forward(x: tf.Tensor4D, genotype: Genotype, bn: BnMode): { features: tf.Tensor2D; logits: tf.Tensor2D } {
+    const heap = native();
+    if (!heap || bn === 'batch') return this.forwardTaped(x, genotype, bn);
+    const given = bn instanceof BnCollector ? { collector: bn } : { statistics: bn };
+    return forwardOnHeap(heap, this, genotype, x, given);
+  }
+
+  /**
+   * `forward` in TensorFlow.js ops, for any engine. Differentiable with batch or with fixed statistics; only the
+   * genotype's slices receive gradients.
+   */
+  forwardTaped(
+    x: tf.Tensor4D,
+    genotype: Genotype,
+    bn: BnMode,
+  ): { features: tf.Tensor2D; logits: tf.Tensor2D } {
     return tf.tidy(() => {
       const last = units(this.space, genotype).reduce((y, unit) => this.#unit(y, unit, bn), x);
       const features = tf.mean<tf.Tensor2D>(last, [1, 2]);
-      const product = tf.matMul<tf.Tensor2D>(features, this.#variable('classifier.weight') as tf.Tensor2D);
-      return { features, logits: tf.add<tf.Tensor2D>(product, this.#variable('classifier.bias')) };
+      const product = tf.matMul<tf.Tensor2D>(features, this.variable('classifier.weight') as tf.Tensor2D);
+      return { features, logits: tf.add<tf.Tensor2D>(product, this.variable('classifier.bias')) };
     });
   }
 
@@ -91,7 +107,7 @@ export class Supernet {
     const beta = this.active(`${name}.bn.beta`, [channelsOut]) as tf.Tensor1D;
     if (bn === 'batch' || bn instanceof BnCollector) {
       const { y, mean, variance } = batchNorm(z, gamma, beta, { epsilon: BN_EPSILON, activation });
-      if (bn !== 'batch') bn.add(`${name}.bn`, mean, variance, x.shape[0]);
+      if (bn !== 'batch') bn.add(`${name}.bn`, mean.dataSync(), variance.dataSync(), x.shape[0]);
       return y;
     }
     const { mean, variance } = bn.get(`${name}.bn`, channelsOut);
@@ -104,13 +120,13 @@ export class Supernet {
     const { name, kernel, channelsIn, channelsOut } = layer;
     if (!layer.depthwise)
       return this.active(`${name}.weight`, [kernel, kernel, channelsIn, channelsOut]) as tf.Tensor4D;
-    let size = this.#variable(`${name}.weight`).shape[0]!;
+    let size = this.variable(`${name}.weight`).shape[0]!;
     let weight = this.active(`${name}.weight`, [size, size, channelsOut, 1]) as tf.Tensor4D;
     while (size > kernel) {
       const smaller = size - 2;
       const crop = tf.slice(weight, [1, 1, 0, 0], [smaller, smaller, channelsOut, 1]);
       // A 7to5 matrix is absent only where no choice of the space needs it.
-      const matrix = this.#variable(transformName(name, size)) as tf.Tensor2D;
+      const matrix = this.variable(transformName(name, size)) as tf.Tensor2D;
       const product = tf.matMul(matrix, tf.reshape(crop, [smaller ** 2, channelsOut]) as tf.Tensor2D);
       weight = tf.reshape(product, [smaller, smaller, channelsOut, 1]);
       size = smaller;
@@ -120,7 +136,7 @@ export class Supernet {
 
   /** The leading part of a variable; the variable itself when that is all of it. */
   active(name: string, shape: number[]): tf.Tensor {
-    const variable = this.#variable(name);
+    const variable = this.variable(name);
     return sameShape(variable.shape, shape)
       ? variable
       : tf.slice(
@@ -130,7 +146,8 @@ export class Supernet {
         );
   }
 
-  #variable(name: string): tf.Variable {
+  /** Throws Error when there is none of that name. */
+  variable(name: string): tf.Variable {
     const param = this.#params.get(name);
     if (!param) throw new Error(`this supernet has no tensor ${name}`);
     return param.variable;

@@ -1,0 +1,45 @@
+/** What the threads of a crew say to each other: structured-clonable. */
+import type { Genotype, SearchSpace, TaskName } from '@ntaa/contracts';
+import type { NamedTensors } from '@ntaa/supernet';
+import type { Evaluation } from './evaluate.js';
+import type { Exchanged, Step } from './exchange.js';
+import type { Hyperparameters } from './replica.js';
+import type { DataHandle } from './target-data.js';
+
+/** A network and the target it is trained or judged on. */
+export interface Subject {
+  space: SearchSpace;
+  outputs: number;
+  task: TaskName;
+  tensors: NamedTensors;
+  data: DataHandle;
+}
+
+export interface Training {
+  subject: Subject;
+  momentum: NamedTensors | null;
+  batches: { indices: readonly number[]; batchSize: number; path: readonly (string | number)[] };
+  hyperparameters: Hyperparameters;
+  exchanged: Exchanged;
+  member: number;
+}
+
+export interface Judging {
+  subject: Subject;
+  genotypes: readonly Genotype[];
+  calibration: readonly number[];
+  /** [0] becomes 1 when the rest is not wanted any more. */
+  abandon: SharedArrayBuffer;
+}
+
+export type ToThread =
+  | { type: 'train'; training: Training }
+  | { type: 'step'; step: Step }
+  | { type: 'end-training' }
+  | { type: 'judge'; judging: Judging };
+
+export type FromThread =
+  | { type: 'training' }
+  | { type: 'judged'; index: number; evaluation: Evaluation }
+  | { type: 'all-judged' }
+  | { type: 'failed'; message: string };

@@ -1,0 +1,39 @@
+/**
+ * How long jobs train by default: read by the trainer that plans them, and by the service that estimates them and
+ * knows no tensors.
+ */
+
+/** Architectures evaluated. */
+export const DEFAULT_CANDIDATES = 48;
+/** Epochs of the joint transfer and of finetuning by default, and their ceilings when there is time for more. */
+export const EPOCHS = {
+  transfer: 10,
+  finetune: 50,
+  maxTransfer: 40,
+  maxFinetune: 200,
+  pretrain: 20,
+} as const;
+/** Image passes after which another epoch of a large set is no longer the default. */
+const DEFAULT_PASSES = 200_000;
+/** Finetuning epochs for each epoch of joint transfer. */
+export const FINETUNE_RATIO = EPOCHS.finetune / EPOCHS.transfer;
+/**
+ * Finalists are finetuned for this share of the schedule before one of them is chosen: how well an architecture does
+ * inside the supernet says too little about how well it does once its weights are its own.
+ */
+export const RACE = { finalists: 3, share: 0.15 } as const;
+/** Image passes of finetuning for each of the chosen network's own, the losers' included. */
+export const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
+
+/** Training images that batch norms are calibrated on before a candidate is judged. */
+export const CALIBRATION_IMAGES = 500;
+
+/** Epochs of a job that no clock bounds. Few candidates are asked for by those who want an answer soon. */
+export function defaultEpochs(
+  maxCandidates: number | null,
+  trainImages: number,
+): { transfer: number; finetune: number } {
+  const wanted = Math.min(EPOCHS.transfer, Math.max(1, Math.round((maxCandidates ?? Infinity) / 4)));
+  const transfer = Math.max(1, Math.min(wanted, Math.round(DEFAULT_PASSES / trainImages)));
+  return { transfer, finetune: Math.round(transfer * FINETUNE_RATIO) };
+}

@@ -1,0 +1,447 @@
+/**
+ * One architecture as a fixed list of layers that run directly on the engine's heap: no tape, no tensors but the
+ * results, one stretch of memory planned ahead. Batch norm is never written out: a layer keeps the convolution's plain
+ * output and its consumer normalises it while reading; statistics and gradient sums are taken while rows are in the
+ * cache. `Supernet.forwardTaped` says the same in TensorFlow.js ops.
+ */
+import type { Genotype } from '@ntaa/contracts';
+import { layers, place, tf, type Buffer, type Gradients, type Heap } from '@ntaa/engine';
+import { units, type ConvLayer } from '@ntaa/nas';
+import { BN_EPSILON, type BnCollector, type BnStatistics } from './batch-norm.js';
+import { KernelChain } from './kernel-chain.js';
+import type { Supernet } from './supernet.js';
+
+/** Batch statistics, everything kept for the gradients; batch statistics, nothing kept; fixed statistics. */
+type Mode = 'train' | 'batch' | 'fixed';
+
+interface Node {
+  layer: ConvLayer;
+  /** Of a whole batch. */
+  shape: layers.ConvShape;
+  input: Node | undefined;
+  /** The node whose output is added to this one's. */
+  rest: Node | undefined;
+  /** The node that gets this one's input as its `rest`: its gradient comes back here, too. */
+  skip: Node | undefined;
+  /** Output of the convolution [M, C]. */
+  z: Buffer;
+  /** Output of the unit, only where it cannot be had from z alone or is read twice. */
+  y: Buffer | undefined;
+  norm: Buffer;
+  /** Gradient of the output. */
+  grad: Buffer | undefined;
+  /** The weights, laid out for the products of forward and backward; a depthwise layer's kernel. */
+  panels: Buffer;
+  backPanels: Buffer | undefined;
+  chain: KernelChain | undefined;
+}
+
+class Program {
+  readonly #heap: Heap;
+  readonly #net: Supernet;
+  readonly #mode: Mode;
+  readonly #nodes: Node[] = [];
+  readonly #buffers: Buffer[] = [];
+  readonly #bytes: number;
+  readonly #classifier: Buffer;
+  readonly #features: Buffer;
+  readonly #dlogits: Buffer;
+  readonly #dfeatures: Buffer;
+  #base = 0;
+
+  /** For at most `batch` images of height x width. Throws RangeError when the genotype is not a member of the space. */
+  constructor(
+    heap: Heap,
+    net: Supernet,
+    genotype: Genotype,
+    [batch, height, width]: readonly [number, number, number],
+    mode: Mode,
+  ) {
+    this.#heap = heap;
+    this.#net = net;
+    this.#mode = mode;
+    const list = units(net.space, genotype);
+    const count = list.reduce((sum, unit) => sum + unit.layers.length, 0);
+    const [forward, backward] = [(i: number) => i, (i: number) => 2 * count + 2 - i];
+    const training = mode === 'train';
+    const pool = count + 1;
+    let input: Node | undefined;
+    let size: [number, number] = [height, width];
+    list.forEach((unit, u) => {
+      const entry = input;
+      const [firstIndex, lastIndex] = [this.#nodes.length + 1, this.#nodes.length + unit.layers.length];
+      unit.layers.forEach((layer, l) => {
+        const i = this.#nodes.length + 1;
+        const shape = shapeOf(layer, batch, size);
+        size = [shape.outHeight, shape.outWidth];
+        const bytes = 4 * batch * size[0] * size[1] * layer.channelsOut;
+        const closing = l === unit.layers.length - 1;
+        const residual = closing && unit.residual;
+        const next = closing ? list[u + 1] : undefined;
+        const whole = residual || next?.residual === true;
+        const lastRead = next?.residual ? lastIndex + next.layers.length : i + 1;
+        const { N, K } = layers.product(shape);
+        const chain = layer.depthwise ? new KernelChain(net, layer) : undefined;
+        const panelBytes = chain?.bytes ?? layers.panelBytes(K, N);
+        // A depthwise kernel is needed again by its gradients.
+        const lastPanels = mode === 'fixed' ? pool : training && chain ? backward(i) : forward(i);
+        const node: Node = {
+          ...{ layer, shape, input, chain },
+          rest: residual ? entry : undefined,
+          skip: undefined,
+          z: this.#need(bytes, forward(i), training ? backward(i) : whole ? i : i + 1),
+          y: whole ? this.#need(bytes, forward(i), training ? backward(i + 1) : lastRead) : undefined,
+          norm: this.#need(layers.normBytes(layer.channelsOut), 0, backward(0)),
+          grad: training
+            ? this.#need(bytes, backward(i + 1), backward(residual ? firstIndex : i))
+            : undefined,
+          panels: this.#need(panelBytes, mode === 'fixed' ? 0 : forward(i), lastPanels),
+          backPanels:
+            training && !chain && input
+              ? this.#need(layers.panelBytes(N, K), backward(i), backward(i))
+              : undefined,
+        };
+        this.#nodes.push(node);
+        input = node;
+        if (residual) this.#nodes[firstIndex - 1]!.skip = node;
+      });
+    });
+    const [W, outputs] = [net.space.head.width, net.outputs];
+    const panelBytes = Math.max(layers.panelBytes(W, outputs), layers.panelBytes(outputs, W));
+    this.#classifier = this.#need(panelBytes, mode === 'fixed' ? 0 : pool, pool);
+    [this.#features, this.#dfeatures] = [0, 1].map(() => this.#need(4 * batch * W, pool, pool)) as [
+      Buffer,
+      Buffer,
+    ];
+    this.#dlogits = this.#need(4 * batch * outputs, pool, pool);
+    this.#bytes = place(this.#buffers);
+  }
+
+  #need(bytes: number, first: number, last: number): Buffer {
+    const buffer = { bytes: Math.max(bytes, 4), first, last, offset: 0 };
+    this.#buffers.push(buffer);
+    return buffer;
+  }
+
+  #at(buffer: Buffer): number {
+    return this.#base + buffer.offset;
+  }
+
+  #start(): void {
+    this.#base = this.#heap.arena(this.#bytes);
+  }
+
+  /** Forward and backward on `batch` images; adds to `into`. Writes the logits, returns the loss. */
+  train(images: number, targets: number, logits: number, batch: number, into: Gradients): number {
+    this.#start();
+    for (const node of this.#nodes) {
+      this.#pack(node);
+      this.#convolve(node, images, batch);
+    }
+    this.#packClassifier();
+    this.#classify(this.#at(this.#features), logits, batch);
+    const gradient = this.#at(this.#dlogits);
+    const loss = layers.crossEntropy(this.#heap, { logits, targets, gradient }, batch, this.#net.outputs);
+    this.#classifyBack(batch, into);
+    for (let i = this.#nodes.length - 1; i >= 0; i--)
+      this.#convolveBack(this.#nodes[i]!, images, batch, into);
+    return loss;
+  }
+
+  /** Forward with batch statistics, which `collector` is given. */
+  collect(images: number, features: number, logits: number, batch: number, collector: BnCollector): void {
+    this.#start();
+    for (const node of this.#nodes) {
+      this.#pack(node);
+      this.#convolve(node, images, batch);
+      const { mean, variance } = this.#norm(node);
+      const [means, variances] = [mean, variance].map((at) =>
+        this.#heap.floatsAt(at, node.layer.channelsOut),
+      );
+      collector.add(`${node.layer.name}.bn`, means!, variances!, batch);
+    }
+    this.#packClassifier();
+    this.#classify(features, logits, batch);
+  }
+
+  /** Forward with fixed statistics, in parts of at most the batch that this was made for. */
+  infer(images: number, features: number, logits: number, batch: number, statistics: BnStatistics): void {
+    this.#start();
+    const { shape } = this.#nodes[0]!;
+    for (const node of this.#nodes) {
+      this.#pack(node);
+      const { name, channelsOut: C } = node.layer;
+      const { mean, variance } = statistics.get(`${name}.bn`, C);
+      const { scale, shift } = this.#norm(node);
+      const of = { mean: this.#heap.pointer(mean), variance: this.#heap.pointer(variance), scale, shift };
+      layers.setScale(this.#heap, of, { ...this.#affine(node), epsilon: BN_EPSILON, C });
+    }
+    this.#packClassifier();
+    for (let n = 0; n < batch; n += shape.batch) {
+      const part = Math.min(shape.batch, batch - n);
+      const from = images + 4 * n * shape.height * shape.width * shape.channels;
+      for (const node of this.#nodes) this.#convolve(node, from, part);
+      this.#classify(features + 4 * n * this.#net.space.head.width, logits + 4 * n * this.#net.outputs, part);
+    }
+  }
+
+  #variable(name: string): number {
+    return this.#heap.pointer(this.#net.variable(name));
+  }
+
+  #affine({ layer: { name } }: Node): { gamma: number; beta: number } {
+    return { gamma: this.#variable(`${name}.bn.gamma`), beta: this.#variable(`${name}.bn.beta`) };
+  }
+
+  #norm({ norm, layer }: Node): layers.NormAreas {
+    return layers.normAreas(this.#at(norm), layer.channelsOut, layer.activation);
+  }
+
+  /** Distance in values between the rows of a convolution's weight. */
+  #weightStride({ layer }: Node): number {
+    return this.#net.variable(`${layer.name}.weight`).shape[3]!;
+  }
+
+  /** Lays a layer's weights out, or makes its kernel. */
+  #pack(node: Node): void {
+    if (node.chain) {
+      node.chain.make(this.#heap, this.#at(node.panels));
+      return;
+    }
+    const { N, K } = layers.product(node.shape);
+    const weight = { at: this.#variable(`${node.layer.name}.weight`), rowStride: this.#weightStride(node) };
+    layers.packPanels(this.#heap, { ...weight, columnStride: 1 }, this.#at(node.panels), K, N);
+  }
+
+  /** A node's output, as what reads it finds it. */
+  #output(node: Node): { x: number; norm: layers.Norm | undefined } {
+    return node.y
+      ? { x: this.#at(node.y), norm: undefined }
+      : { x: this.#at(node.z), norm: this.#norm(node) };
+  }
+
+  #rows(node: Node): layers.Rows {
+    const { x, norm } = this.#output(node);
+    const C = node.layer.channelsOut;
+    return norm ? layers.normalised(this.#heap, x, C, norm) : layers.plain(x, C);
+  }
+
+  /** What a convolution's product reads. Only the stem's filter is larger than 1x1. */
+  #inputRows({ input, shape }: Node, images: number): layers.Rows {
+    return input ? this.#rows(input) : layers.patches(this.#heap, images, shape);
+  }
+
+  #convolve(node: Node, images: number, batch: number): void {
+    const heap = this.#heap;
+    const shape = { ...node.shape, batch };
+    const { M, N, K } = layers.product(shape);
+    const z = this.#at(node.z);
+    const norm = this.#norm(node);
+    const written = this.#mode === 'fixed' ? undefined : layers.collectMoments(heap, norm, N);
+    if (node.chain) {
+      const filter = node.chain.kernel(heap, this.#at(node.panels));
+      layers.depthwise(heap, shape, { ...this.#output(node.input!), filter, y: z }, written);
+    } else {
+      const a = this.#inputRows(node, images);
+      layers.multiply(heap, { a, panels: this.#at(node.panels), y: z, M, N, K }, written);
+    }
+    if (this.#mode !== 'fixed') {
+      layers.finishMoments(heap, norm, M, N);
+      layers.setScale(heap, norm, { ...this.#affine(node), epsilon: BN_EPSILON, C: N });
+    }
+    if (!node.y) return;
+    const y = this.#at(node.y);
+    const { scale, shift, activation } = norm;
+    if (node.rest) heap.kernels.affineAdd(z, this.#output(node.rest).x, y, M, N, scale, shift);
+    else heap.kernels.affine(z, y, M, N, scale, shift, activation);
+  }
+
+  #packClassifier(): void {
+    const [W, outputs] = [this.#net.space.head.width, this.#net.outputs];
+    const weight = { at: this.#variable('classifier.weight'), rowStride: outputs, columnStride: 1 };
+    layers.packPanels(this.#heap, weight, this.#at(this.#classifier), W, outputs);
+  }
+
+  /** Global average pooling and the linear classifier. */
+  #classify(features: number, logits: number, batch: number): void {
+    const { kernels } = this.#heap;
+    const last = this.#nodes.at(-1)!;
+    const [W, outputs, pixels] = [last.layer.channelsOut, this.#net.outputs, pixelsOf(last)];
+    const rows = this.#rows(last);
+    const [room = 0] = this.#heap.scratch(4 * pixels * W);
+    for (let n = 0; n < batch; n++)
+      kernels.poolMean(rows(n * pixels, pixels, room), features + 4 * n * W, 1, pixels, W);
+    const panels = this.#at(this.#classifier);
+    const a = layers.plain(features, W);
+    layers.multiply(this.#heap, { a, panels, y: logits, M: batch, N: outputs, K: W });
+    kernels.addToRows(this.#variable('classifier.bias'), logits, batch, outputs);
+  }
+
+  #classifyBack(batch: number, into: Gradients): void {
+    const heap = this.#heap;
+    const last = this.#nodes.at(-1)!;
+    const [W, outputs, pixels] = [last.layer.channelsOut, this.#net.outputs, pixelsOf(last)];
+    const [dlogits, dfeatures] = [this.#at(this.#dlogits), this.#at(this.#dfeatures)];
+    const panels = this.#at(this.#classifier);
+    const transposed = { at: this.#variable('classifier.weight'), rowStride: 1, columnStride: outputs };
+    layers.packPanels(heap, transposed, panels, outputs, W);
+    const a = layers.plain(this.#at(this.#features), W);
+    layers.multiplyBack(heap, {
+      ...{ M: batch, N: outputs, K: W, dy: layers.plain(dlogits, outputs) },
+      filter: { a, at: into.pointer(heap, 'classifier.weight'), stride: outputs },
+      input: { panels, to: layers.plain(dfeatures, W) },
+    });
+    heap.kernels.addRows(dlogits, into.pointer(heap, 'classifier.bias'), batch, outputs);
+    const grad = this.#at(last.grad!);
+    const arrived = this.#arrival(last);
+    for (let n = 0; n < batch; n++) {
+      const at = grad + 4 * n * pixels * W;
+      heap.kernels.poolMeanBack(dfeatures + 4 * n * W, at, 1, pixels, W);
+      arrived(n * pixels, pixels, at);
+    }
+  }
+
+  /** To be told of rows of the gradient of a node's output: takes them through the activation and sums them up. */
+  #arrival(node: Node): layers.Written {
+    const { kernels } = this.#heap;
+    const { totals, scale, shift, mean, activation } = this.#norm(node);
+    const C = node.layer.channelsOut;
+    const z = this.#at(node.z);
+    this.#heap.zero(totals, 16 * C);
+    return (row, rows, at) => {
+      // A linear node's gradient stays as it is: it may be a residual unit's, which is also added to the unit's input.
+      const keep = activation === layers.ACTIVATIONS.linear ? 0 : at;
+      kernels.affineGradSums(z + 4 * row * C, at, keep, rows, C, scale, shift, mean, totals, activation);
+    };
+  }
+
+  #convolveBack(node: Node, images: number, batch: number, into: Gradients): void {
+    const heap = this.#heap;
+    const { layer, input, chain } = node;
+    const shape = { ...node.shape, batch };
+    const { M, N, K } = layers.product(shape);
+    const norm = this.#norm(node);
+    const { gamma } = this.#affine(node);
+    const [dgamma, dbeta] = ['gamma', 'beta'].map((key) => into.pointer(heap, `${layer.name}.bn.${key}`));
+    heap.kernels.normGrad(
+      ...[
+        norm.totals,
+        M,
+        N,
+        gamma,
+        norm.mean,
+        norm.variance,
+        BN_EPSILON,
+        dgamma!,
+        dbeta!,
+        norm.slope,
+        norm.offset,
+      ],
+    );
+    const dy = layers.normGradient(heap, { x: this.#at(node.z), d: this.#at(node.grad!), C: N }, norm);
+    const written = input && this.#inputWritten(node, input);
+    const dx = input ? this.#at(input.grad!) : 0;
+    if (chain) {
+      const room = this.#at(node.panels);
+      const filter = { ...this.#output(input!), to: chain.gradient(heap, room, into) };
+      layers.depthwiseBack(heap, shape, {
+        ...{ dy, filter },
+        input: { filter: chain.kernel(heap, room), dx, ...(written && { written }) },
+      });
+      chain.back(heap, room, into);
+      return;
+    }
+    const weight = `${layer.name}.weight`;
+    const stride = this.#weightStride(node);
+    const filter = { a: this.#inputRows(node, images), at: into.pointer(heap, weight), stride };
+    if (!node.backPanels) return layers.multiplyBack(heap, { M, N, K, dy, filter });
+    const panels = this.#at(node.backPanels);
+    const transposed = { at: this.#variable(weight), rowStride: 1, columnStride: stride };
+    layers.packPanels(heap, transposed, panels, N, K);
+    const to = layers.plain(dx, K);
+    layers.multiplyBack(heap, { M, N, K, dy, filter, input: { panels, to, ...(written && { written }) } });
+  }
+
+  #inputWritten(node: Node, input: Node): layers.Written {
+    const arrived = this.#arrival(input);
+    if (!node.skip) return arrived;
+    const { kernels } = this.#heap;
+    const C = input.layer.channelsOut;
+    const skipped = this.#at(node.skip.grad!);
+    return (row, rows, at) => {
+      kernels.add(skipped + 4 * row * C, at, rows * C);
+      arrived(row, rows, at);
+    };
+  }
+}
+
+const pixelsOf = ({ shape }: Node) => shape.outHeight * shape.outWidth;
+
+function shapeOf(layer: ConvLayer, batch: number, [height, width]: [number, number]): layers.ConvShape {
+  const { kernel, stride, channelsIn, channelsOut } = layer;
+  return {
+    ...{ batch, height, width, channels: channelsIn, outChannels: channelsOut, stride },
+    ...{ outHeight: Math.ceil(height / stride), outWidth: Math.ceil(width / stride) },
+    ...{ filterHeight: kernel, filterWidth: kernel, top: kernel >> 1, left: kernel >> 1 },
+  };
+}
+
+/** Values of the images that go through the whole network at once with fixed statistics. */
+const PART_VALUES = 128 * 1024;
+
+/**
+ * `Supernet.forward` with statistics. Images [N,R,R,3]. Throws RangeError for other shapes.
+ */
+export function forwardOnHeap(
+  heap: Heap,
+  net: Supernet,
+  genotype: Genotype,
+  x: tf.Tensor4D,
+  bn: { collector: BnCollector } | { statistics: BnStatistics },
+): { features: tf.Tensor2D; logits: tf.Tensor2D } {
+  const [batch, height, width] = requireImages(x);
+  const widest = Math.max(
+    ...units(net.space, genotype).flatMap((unit) =>
+      unit.layers.map((layer) => layer.channelsOut * (layer.size / genotype.resolution) ** 2),
+    ),
+  );
+  const part = Math.max(1, Math.min(batch, Math.floor(PART_VALUES / (widest * height * width))));
+  const fixed = 'statistics' in bn;
+  const size = [fixed ? part : batch, height, width] as const;
+  const program = new Program(heap, net, genotype, size, fixed ? 'fixed' : 'batch');
+  const features = heap.output([batch, net.space.head.width]);
+  const logits = heap.output([batch, net.outputs]);
+  const at = [x, features, logits].map((tensor) => heap.pointer(tensor)) as [number, number, number];
+  if (fixed) program.infer(...at, batch, bn.statistics);
+  else program.collect(...at, batch, bn.collector);
+  const tensor = (info: tf.TensorInfo) => tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor2D;
+  return { features: tensor(features), logits: tensor(logits) };
+}
+
+/** `lossGradients` on our own kernels. */
+export function lossGradientsOnHeap(
+  heap: Heap,
+  net: Supernet,
+  genotype: Genotype,
+  [images, targets]: [tf.Tensor4D, tf.Tensor2D],
+  into: Gradients,
+): { loss: number; logits: tf.Tensor2D } {
+  const size = requireImages(images);
+  const [batch] = size;
+  if (targets.shape[0] !== batch || targets.shape[1] !== net.outputs)
+    throw new RangeError(`targets have shape [${targets.shape.join(', ')}], not [${batch}, ${net.outputs}]`);
+  const program = new Program(heap, net, genotype, size, 'train');
+  const logits = heap.output([batch, net.outputs]);
+  const at = [images, targets, logits].map((tensor) => heap.pointer(tensor)) as [number, number, number];
+  const loss = program.train(...at, batch, into);
+  return { loss, logits: tf.keep(tf.engine().makeTensorFromTensorInfo(logits) as tf.Tensor2D) };
+}
+
+function requireImages(x: tf.Tensor4D): [number, number, number] {
+  const [batch, height, width, channels] = x.shape;
+  if (x.rank !== 4 || batch === 0 || channels !== 3 || x.dtype !== 'float32')
+    throw new RangeError(
+      `images have shape [${x.shape.join(', ')}] of ${x.dtype}, not [N, R, R, 3] of float32`,
+    );
+  return [batch, height, width];
+}
