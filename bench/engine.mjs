@@ -1,184 +1,192 @@
-// Training and evaluation speed of the engine on the reference network: 7 MBConv blocks, 9.6 MMACs an image at
-// 32x32x3, batch 64; a step is forward, cross entropy, backward and SGD with momentum. The same network in PyTorch is
-// measured beside it, turn by turn, where Python has torch.
-// node bench/engine.mjs [--rounds N] [--profile]
-import { spawnSync } from 'node:child_process';
+// Speed and memory of the engine beside PyTorch doing the same work on the same cores. Every measurement is a process
+// of its own (peers/ntaa.mjs, peers/torch_peer.py), warm before the first round; in each round they take turns.
+// npm run bench -- engine [--rounds 5] [--seconds 1] [--only PART OF A ROW'S NAME] [--cores 0,1] [--engine wasm]
+//   --verify: instead, compares logits, updates and evaluations of both sides on the same weights
+// PyTorch is looked for in NTAA_BENCH_PYTHON, python3, /usr/bin/python3. The last line is JSON.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath as here } from 'node:url';
 import { parseArgs } from 'node:util';
-import { affine, batchNorm, initEngine, memory, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
-import { Rng } from '@ntaa/random';
+import { exact, forTorch, rows } from './peers/tasks.mjs';
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, profile: { type: 'boolean', default: false } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '1' },
+    only: { type: 'string', default: '' },
+    cores: { type: 'string', default: cpus().length > 1 ? '0,1' : '0' },
+    engine: { type: 'string', default: 'wasm' },
+    verify: { type: 'boolean', default: false },
+  },
 });
-const ROUNDS = Number(options.rounds);
-const STEPS = 5;
-const BATCH = 64;
-const EXPAND = 4;
-const BLOCKS = [
-  [16, 1, 3],
-  [24, 2, 5],
-  [24, 1, 3],
-  [40, 2, 5],
-  [40, 1, 5],
-  [64, 2, 3],
-  [64, 1, 3],
-]; // out, stride, kernel
+const cores = options.cores.split(',');
+const has = (command, ...args) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+const taskset = has('taskset', '-c', cores[0], 'true');
+const pythons = [process.env.NTAA_BENCH_PYTHON, 'python3', '/usr/bin/python3'].filter(Boolean);
+process.env.PYTHONDONTWRITEBYTECODE = '1';
+const python = pythons.find((command) => has(command, '-c', 'import torch'));
+const folder = mkdtempSync(join(tmpdir(), 'ntaa-bench-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+process.on('SIGINT', () => process.exit(130));
 
-const engine = await initEngine();
-const rng = new Rng('bench engine');
-const normal = (shape, std) =>
-  tf.tensor(
-    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => rng.normal() * std),
-    shape,
-  );
+const settings = { engine: options.engine, seconds: Number(options.seconds), warmup: 2, folder };
+const oursAs = (task) => ({
+  command: [process.execPath, here(new URL('./peers/ntaa.mjs', import.meta.url))],
+  task: { ...task, ...settings },
+});
+const torchAs = (task, layout) => ({
+  command: [python, here(new URL('./peers/torch_peer.py', import.meta.url)), layout],
+  task: { ...forTorch(task), ...settings },
+});
 
-const params = [];
-function param(name, shape, fan) {
-  const init = fan ? normal(shape, Math.sqrt(2 / fan)) : tf.fill(shape, name.endsWith('gamma') ? 1 : 0);
-  const variable = tf.variable(init, true, name);
-  init.dispose();
-  params.push({ name, variable, weightDecay: 0, lrScale: 1 });
-  return variable;
-}
-
-/** Convolution, batch norm and activation; at evaluation batch norm is an affine map. */
-function unit(name, cin, cout, k, stride, activation, depthwise = false) {
-  const w = param(
-    `${name}.w`,
-    depthwise ? [k, k, cin, 1] : [k, k, cin, cout],
-    depthwise ? k * k : k * k * cin,
-  );
-  const gamma = param(`${name}.gamma`, [cout]);
-  const beta = param(`${name}.beta`, [cout]);
-  const conv = depthwise ? tf.depthwiseConv2d : tf.conv2d;
-  return (x, training) => {
-    const y = conv(x, w, stride, k >> 1, 'NHWC', 1, 'floor');
-    return training
-      ? batchNorm(y, gamma, beta, { epsilon: 1e-5, activation }).y
-      : affine(y, gamma, beta, activation);
-  };
-}
-
-function network() {
-  const layers = [unit('stem', 3, 16, 3, 1, 'relu')];
-  let c = 16;
-  BLOCKS.forEach(([cout, stride, k], i) => {
-    const cin = c;
-    const mid = c * EXPAND;
-    const expand = unit(`${i}.expand`, cin, mid, 1, 1, 'relu');
-    const depth = unit(`${i}.depthwise`, mid, mid, k, stride, 'relu', true);
-    const project = unit(`${i}.project`, mid, cout, 1, 1, 'linear');
-    layers.push((x, training) => {
-      const y = project(depth(expand(x, training), training), training);
-      return stride === 1 && cin === cout ? tf.add(x, y) : y;
-    });
-    c = cout;
+/**
+ * Starts a process, which reads its task as a line of JSON, says {ready: version} when it is warm, and from then on
+ * answers each line with a round: {units of work, wall and cpu in seconds, rss (the peak so far) in bytes}.
+ */
+async function start({ command, task }) {
+  const pinned = taskset ? ['taskset', '-c', cores.slice(0, task.threads).join(), ...command] : command;
+  const child = spawn(pinned[0], pinned.slice(1), {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, OMP_NUM_THREADS: String(task.threads) },
   });
-  const w = param('head.w', [c, 10], c);
-  const b = param('head.b', [10]);
-  return (x, training) => {
-    const features = tf.mean(
-      layers.reduce((h, layer) => layer(h, training), x),
-      [1, 2],
-    );
-    return tf.add(tf.matMul(features, w), b);
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ask = async (line) => {
+    child.stdin.write(`${line}\n`);
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`${command.join(' ')} ended early (exit code ${await ended})`);
+    return JSON.parse(value);
   };
+  const { ready } = await ask(JSON.stringify(task));
+  const stop = () => (child.stdin.end(), ended);
+  return { ready, round: () => ask('go'), stop };
 }
 
-const forward = network();
-const images = normal([BATCH, 32, 32, 3], 1);
-const targets = tf
-  .oneHot(
-    tf.tensor1d(
-      Array.from({ length: BATCH }, () => rng.int(10)),
-      'int32',
-    ),
-    10,
-  )
-  .toFloat();
-const sgd = new Sgd({ momentum: 0.9, nesterov: false });
-
-let lastLoss = 0;
-function step() {
-  tf.tidy(() => {
-    const { value, grads } = tf.variableGrads(() => softmaxCrossEntropy(forward(images, true), targets));
-    sgd.step(params, grads, 0.05);
-    lastLoss = value.dataSync()[0];
-  });
+const tidy = (value, digits = 3) => Number(value.toFixed(digits));
+function summary(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  const median = (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
+  return { median: tidy(median), min: tidy(sorted[0]), max: tidy(sorted.at(-1)) };
 }
-const evaluate = () => tf.tidy(() => void forward(images, false).dataSync());
+const shown = ({ median, min, max }, digits) =>
+  `${median.toFixed(digits)} (${min.toFixed(digits)} - ${max.toFixed(digits)})`;
 
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
-function timed(f) {
-  const times = [];
-  for (let i = 0; i < STEPS; i++) {
-    const start = performance.now();
-    f();
-    times.push(performance.now() - start);
-  }
-  return median(times);
+/** Measures one row: starts its processes one after the other, then lets them take turns. */
+async function measure({ task, ours = {}, also = [], aside = [], unitImages }) {
+  const entries = [{ name: 'ours', ...ours }, ...also.map((way) => ({ ...way, aside: true }))].map(
+    ({ name, work, ...rest }) => ({ name, ...rest, ...oursAs({ ...task, ...(work && { work }) }) }),
+  );
+  if (python)
+    for (const layout of ['channels_last', 'contiguous'])
+      entries.push({ name: `PyTorch ${layout}`, layout, ...torchAs(task, layout) });
+  if (python)
+    for (const { work, ...rest } of aside)
+      entries.push({ ...rest, ...torchAs({ ...task, work }, rest.layout) });
+  for (const entry of entries) Object.assign(entry, await start(entry), { results: [] });
+  for (let round = 0; round < Number(options.rounds); round++)
+    for (let turn = 0; turn < entries.length; turn++) {
+      const entry = entries[(round + turn) % entries.length];
+      entry.results.push(await entry.round());
+    }
+  for (const entry of entries) await entry.stop();
+  const images = unitImages ?? task.batch * task.steps.length;
+  return entries.map(({ name, layout, aside, ready, results }) => ({
+    ...{ name, layout, aside, version: ready },
+    images_s: summary(results.map(({ units, wall }) => (units * images) / wall)),
+    cpu_ms: summary(results.map(({ units, cpu }) => (1000 * cpu) / (units * images))),
+    rss_mb: Math.round(Math.max(...results.map(({ rss }) => rss)) / 2 ** 20),
+    rates: results.map(({ units, wall }) => tidy((units * images) / wall)),
+  }));
 }
 
-/** Milliseconds by kernel over one step. */
-function profile() {
-  const spent = new Map();
-  for (const config of tf.getKernelsForBackend(tf.getBackend())) {
-    const { kernelFunc } = config;
-    config.kernelFunc = (args) => {
-      const start = performance.now();
-      const out = kernelFunc(args);
-      const entry = spent.get(config.kernelName) ?? { ms: 0, calls: 0 };
-      spent.set(config.kernelName, { ms: entry.ms + performance.now() - start, calls: entry.calls + 1 });
-      return out;
+/** Adds ours / PyTorch to every entry of PyTorch, and marks the layout that was faster: the one that counts. */
+function compare([ours, ...others]) {
+  for (const torch of others.filter(({ layout }) => layout))
+    torch.ratios = {
+      speed: tidy(ours.images_s.median / torch.images_s.median),
+      inRounds: summary(ours.rates.map((rate, i) => rate / torch.rates[i])),
+      cpu: tidy(torch.cpu_ms.median / ours.cpu_ms.median),
+      memory: tidy(torch.rss_mb / ours.rss_mb),
     };
-  }
-  const start = performance.now();
-  step();
-  const total = performance.now() - start;
-  console.log(
-    [...spent]
-      .sort((a, b) => b[1].ms - a[1].ms)
-      .map(([name, { ms, calls }]) => `${name} ${calls}x ${ms.toFixed(1)} ms`)
-      .join('\n'),
+  const layouts = others.filter(({ layout, aside }) => layout && !aside);
+  const [counts] = layouts.sort((a, b) => b.images_s.median - a.images_s.median);
+  if (counts) counts.counts = true;
+  return counts?.ratios;
+}
+
+const line = (name, ...cells) =>
+  console.log(name.padEnd(38) + cells.map((cell, i) => cell.padStart([24, 8, 9, 25, 8, 9][i])).join(''));
+
+function report({ name, images_s, cpu_ms, rss_mb, ratios, counts }) {
+  const compared = ratios
+    ? [
+        shown({ ...ratios.inRounds, median: ratios.speed }, 2),
+        ratios.cpu.toFixed(2),
+        ratios.memory.toFixed(2),
+      ]
+    : [];
+  line(
+    `${counts ? '*' : ' '} ${name}`,
+    shown(images_s, 1),
+    cpu_ms.median.toFixed(2),
+    `${rss_mb}`,
+    ...compared,
   );
-  console.log(`step ${total.toFixed(1)} ms`);
 }
 
-const script = new URL('./peers/torch_mbconv.py', import.meta.url).pathname;
-function torch() {
-  const found = spawnSync('python3', ['-c', 'import torch'], { stdio: 'ignore' }).status === 0;
-  if (!found) return undefined;
-  const run = spawnSync('python3', [script, '--steps', String(STEPS)], { encoding: 'utf8' });
-  return run.status === 0 ? JSON.parse(run.stdout.trim().split('\n').at(-1)) : undefined;
+async function bench() {
+  const said = { ratios: {}, rows: [] };
+  line('', 'images/s', 'CPU ms', 'RSS MB', 'ours / it: images/s', 'CPU', 'memory');
+  for (const row of rows) {
+    if (!row.name.includes(options.only)) continue;
+    console.log(row.name);
+    if (row.task.threads > cores.length) {
+      console.log('  left out: it needs two cores (--cores)');
+      continue;
+    }
+    const measured = await measure(row);
+    const ratios = compare(measured);
+    measured.forEach(report);
+    said.ratios[row.name] = ratios?.speed ?? null;
+    if (row.memory) said.ratios[`memory: ${row.name}`] = ratios?.memory ?? null;
+    said.rows.push({ name: row.name, measured });
+  }
+  console.log(`
+Medians (min - max) of ${options.rounds} rounds; wall time, CPU milliseconds an image, peak memory of the process.
+* PyTorch's faster layout, the one that counts. Above 1 ours is better, in memory too.
+"reference" runs on TensorFlow.js ops and their gradients: it has no head convolution, as every search space of ours has.
+"reference+head" is a search space of one architecture, trained as jobs train it: a 1x1 convolution 64 -> 64 more, 0.7% of
+the work at 32 px. PyTorch runs the same network in either case.`);
+  if (!python)
+    console.log(`PyTorch is missing: no torch in ${pythons.join(', ')}. There is nothing to compare with.`);
+  if (!taskset) console.log('taskset is missing: processes were not bound to cores.');
+  const machine = { node: process.version, cpu: cpus()[0].model, cores, rounds: Number(options.rounds) };
+  console.log(JSON.stringify({ bench: 'engine', ...machine, ...said }));
 }
 
-console.log(`${engine.name}: ${engine.reason}`);
-for (let i = 0; i < 3; i++) step();
-evaluate();
-if (options.profile) profile();
-const tensors = memory().tensors;
-const rounds = { train: [], evaluate: [], torch: [] };
-let cpu = 0;
-for (let i = 0; i < ROUNDS; i++) {
-  const before = process.cpuUsage();
-  rounds.train.push(timed(step));
-  const { user, system } = process.cpuUsage(before);
-  cpu += (user + system) / 1e6;
-  rounds.evaluate.push(timed(evaluate));
-  const peer = torch();
-  if (peer) rounds.torch.push(peer.train_img_s);
+/** Both sides compute the same from the same weights: logits, updates of the weights, evaluations. */
+async function verify() {
+  if (!python) throw new Error(`PyTorch is missing (no torch in ${pythons.join(', ')})`);
+  for (const [name, task] of exact) {
+    const [results, told] = [join(folder, 'results.safetensors'), join(folder, 'task.json')];
+    await (await start(oursAs({ ...task, results }))).stop();
+    writeFileSync(told, JSON.stringify(forTorch(task)));
+    const { status, stdout } = spawnSync(
+      python,
+      [here(new URL('./peers/torch_verify.py', import.meta.url)), told, results],
+      {
+        ...{ encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+      },
+    );
+    console.log(
+      `${name}: ${status === 0 ? 'equal' : 'NOT EQUAL'}, largest relative differences ${stdout.trim()}`,
+    );
+    if (status !== 0) process.exitCode = 1;
+  }
 }
-console.log(
-  JSON.stringify({
-    engine: engine.name,
-    train_ms: Math.round(median(rounds.train) * 10) / 10,
-    train_img_s: Math.round((BATCH / median(rounds.train)) * 10000) / 10,
-    eval_img_s: Math.round((BATCH / median(rounds.evaluate)) * 10000) / 10,
-    // What a step would reach with the core to itself: on a busy machine the honest number of the two.
-    train_img_per_cpu_s: Math.round((BATCH * STEPS * ROUNDS * 10) / cpu) / 10,
-    rss_mb: Math.round(process.resourceUsage().maxRSS / 1024),
-    loss: lastLoss,
-    leaked_tensors: memory().tensors - tensors,
-    torch_train_img_s: rounds.torch.length > 0 ? median(rounds.torch) : null,
-  }),
-);
+
+await (options.verify ? verify() : bench());
