@@ -1,56 +1,34 @@
 /** The launcher as users run it: one command up, Ctrl-C down, nothing left. */
-import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { buffer, text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { ended, processesOf, running, spawnUp, stop } from './setup/service.js';
+import { startStack } from './setup/stack.js';
 
-const MAIN = new URL('../apps/cli/lib/main.js', import.meta.url).pathname;
 let folder: string;
-
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ntaa-up-'));
+  folder = await mkdtemp(join(tmpdir(), 'ntaa up ünï-'));
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
+afterEach(async () => {
+  // What a failed test left running.
+  for (const { pid } of await processesOf(folder)) process.kill(pid, 'SIGKILL');
+  await rm(folder, { recursive: true, force: true });
+});
 
-function launch(settings: Record<string, string> = {}): ChildProcess {
-  const env = { PATH: process.env['PATH'], NTAA_DATA_DIR: folder, PORT: '0', NTAA_WORKERS: '1', ...settings };
-  return spawn(process.execPath, [MAIN, 'up'], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
-}
+const commandLines = async (): Promise<string[]> => (await processesOf(folder)).map(({ args }) => args);
 
-/** Resolves with the banner's values once the service runs. */
-async function running(launcher: ChildProcess): Promise<Record<string, string>> {
-  const shown: Record<string, string> = {};
-  for await (const line of createInterface({ input: launcher.stdout! })) {
-    const row = /^ {2}(\S[^:]*?) {2,}(.*)$/.exec(line);
-    if (row) shown[row[1]!] = row[2]!;
-    if (line.includes('Ctrl-C stops it')) break;
-  }
-  launcher.stdout!.resume();
-  launcher.stderr!.resume();
-  if (!shown['API']) throw new Error(`it did not start: ${await text(launcher.stderr!)}`);
-  return shown;
-}
-
-/** Command lines of every process that names the data folder in its command line or environment. */
-async function processes(): Promise<{ pid: number; args: string }[]> {
-  const ps = spawn('ps', ['-eo', 'pid=,args=']);
-  const found = [];
-  for (const line of (await buffer(ps.stdout)).toString().split('\n')) {
-    const pid = Number.parseInt(line, 10);
-    const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
-    if (line.includes(folder) || environment.includes(`NTAA_DATA_DIR=${folder}`))
-      found.push({ pid, args: line });
-  }
-  return found;
+/** A server that accepts connections and never says a word. */
+async function silentServer(): Promise<{ server: Server; port: number }> {
+  const server = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { server, port: (server.address() as AddressInfo).port };
 }
 
 it('serves, restarts a killed worker, and leaves no process, port or temporary file after Ctrl-C', async () => {
-  const launcher = launch();
+  const launcher = spawnUp(folder);
   const shown = await running(launcher);
   const url = shown['API']!.replace(/\/v1$/, '');
   const key = /^ntaa_\S+/.exec(shown['API key']!)![0];
@@ -58,57 +36,96 @@ it('serves, restarts a killed worker, and leaves no process, port or temporary f
   const asked = await fetch(`${url}/v1/supernets`, { headers: { authorization: `Bearer ${key}` } });
   expect(asked.status).toBe(200);
 
-  const worker = (await processes()).find(({ args }) => args.includes('worker/lib/main.js'))!;
-  process.kill(worker.pid, 'SIGKILL');
-  const successor = async (): Promise<boolean> =>
-    (await processes()).some(({ pid, args }) => pid !== worker.pid && args.includes('worker/lib/main.js'));
+  const workers = async () =>
+    (await processesOf(folder)).filter(({ args }) => args.includes('worker/lib/main.js'));
+  const [worker] = await workers();
+  process.kill(worker!.pid, 'SIGKILL');
+  const successor = async (): Promise<boolean> => (await workers()).some(({ pid }) => pid !== worker!.pid);
   await expect.poll(successor, { timeout: 60_000 }).toBe(true);
 
-  const second = launch();
-  expect(await text(second.stderr!)).toContain('in use by another ntaa');
-  expect(second.exitCode ?? (await once(second, 'exit'))[0]).toBe(1);
+  expect(await ended(spawnUp(folder))).toEqual({
+    code: 1,
+    said: expect.stringContaining('in use by another ntaa') as string,
+  });
 
-  // As a terminal does it: to the whole process group.
-  const ended = once(launcher, 'exit');
-  process.kill(-launcher.pid!, 'SIGINT');
-  expect(await ended).toEqual([0, null]);
-  expect(await processes()).toEqual([]);
+  expect(await stop({ launcher })).toBe(0);
+  expect(await commandLines()).toEqual([]);
   await expect(fetch(url)).rejects.toThrow();
   expect((await readdir(folder)).sort()).toEqual(['api-key', 'objects', 'postgres']);
 }, 240_000);
 
 it('takes everything along when it is killed, and starts again on the same folder', async () => {
-  const launcher = launch();
+  const launcher = spawnUp(folder);
   await running(launcher);
-  const ended = once(launcher, 'exit');
-  process.kill(launcher.pid!, 'SIGKILL');
-  await ended;
-  const ours = async (): Promise<string[]> =>
-    (await processes()).map(({ args }) => args).filter((args) => args.includes('/lib/'));
-  await expect.poll(ours, { timeout: 60_000 }).toEqual([]);
+  for (const part of ['api/lib/server.js', 'worker/lib/main.js', 'bin/postgres'])
+    expect((await commandLines()).join('\n')).toContain(part);
+  launcher.kill('SIGKILL');
+  // The database, too, which is no child of the children.
+  await expect.poll(commandLines, { timeout: 30_000 }).toEqual([]);
 
-  const again = launch();
+  const again = spawnUp(folder);
   expect((await running(again))['API key']).toMatch(/^kept in/);
-  const stopped = once(again, 'exit');
+  const exit = once(again, 'exit');
   again.kill('SIGTERM');
-  expect(await stopped).toEqual([0, null]);
-  expect(await processes()).toEqual([]);
+  expect(await exit).toEqual([0, null]);
+  expect(await commandLines()).toEqual([]);
 }, 240_000);
 
+it('takes everything along, without a word, when it is killed while it starts', async () => {
+  const launcher = spawnUp(folder);
+  const end = ended(launcher);
+  const worker = async (): Promise<string> => (await commandLines()).join('\n');
+  await expect.poll(worker, { timeout: 60_000 }).toContain('worker/lib/main.js');
+  launcher.kill('SIGKILL');
+  expect(await end).toEqual({ code: null, said: '' });
+  await expect.poll(commandLines, { timeout: 30_000 }).toEqual([]);
+}, 120_000);
+
 it('says what is wrong in one message and leaves nothing', async () => {
-  const taken = createServer().listen(0, '127.0.0.1');
-  await once(taken, 'listening');
-  const { port } = taken.address() as AddressInfo;
+  const taken = await silentServer();
+  await writeFile(join(folder, 'file'), '');
+  const usable = join(folder, 'usable');
   for (const [settings, message] of [
-    [{ PORT: String(port) }, /Port \d+ on 127\.0\.0\.1 is in use/],
+    [{ PORT: String(taken.port) }, /^Port \d+ on 127\.0\.0\.1 is in use/],
     [{ PORT: 'x', NTAA_ENGINE: 'abacus' }, /PORT[^]*NTAA_ENGINE/],
+    [{ NTAA_DATA_DIR: '/proc/nope' }, /^NTAA_DATA_DIR \/proc\/nope cannot be used: no folder/],
+    [{ NTAA_DATA_DIR: join(folder, 'file') }, /^NTAA_DATA_DIR .* cannot be used: a file/],
   ] as const) {
-    const launcher = launch(settings);
-    const [said, [code]] = await Promise.all([text(launcher.stderr!), once(launcher, 'exit')]);
-    expect(said).toMatch(message);
+    const { code, said } = await ended(spawnUp(usable, settings));
+    expect(said.trim()).toMatch(message);
     expect(said).not.toMatch(/\n {4}at /);
     expect(code).toBe(1);
-    expect(await readdir(folder)).toEqual([]);
+    expect(await readdir(folder)).toEqual(['file']);
   }
-  taken.close();
+  taken.server.close();
 }, 60_000);
+
+it('says in one line which server cannot be used, why, and what to do; never a password', async () => {
+  const postgres = await startStack();
+  const silent = await silentServer();
+  const DATABASE_URL = postgres.databaseUrl;
+  const s3 = { S3_BUCKET: 'models', AWS_ACCESS_KEY_ID: 'id', AWS_SECRET_ACCESS_KEY: 'hunter2' };
+  for (const [settings, message] of [
+    [
+      { DATABASE_URL: DATABASE_URL.replace(/:[^:@]+@/, ':hunter2@') },
+      /^Postgres at 127\.0\.0\.1:\d+ \(DATABASE_URL\) cannot be used: it refuses .* Correct .* DATABASE_URL\.$/,
+    ],
+    [
+      { DATABASE_URL, REDIS_URL: 'redis://:hunter2@127.0.0.1:1' },
+      /^Redis at 127\.0\.0\.1:1 \(REDIS_URL\) cannot be used: nothing listens there\. .*REDIS_URL\.$/,
+    ],
+    [
+      { DATABASE_URL, ...s3, S3_ENDPOINT: `http://127.0.0.1:${silent.port}` },
+      /^S3 bucket models at 127\.0\.0\.1:\d+ \(S3_ENDPOINT\) cannot be used: it does not answer\. .*\.$/,
+    ],
+  ] as const) {
+    const { code, said } = await ended(spawnUp(folder, settings));
+    expect(said.trim()).toMatch(message);
+    expect(said).not.toContain('hunter2');
+    expect(code).toBe(1);
+    expect(await commandLines()).toEqual([]);
+    expect(await readdir(folder)).toEqual(['api-key']);
+  }
+  silent.server.close();
+  await postgres.close();
+}, 120_000);

@@ -6,7 +6,7 @@ import { newId, type ClassificationMetrics, type DatasetReport, type JobRequest 
 import { openDatabase, type Claim, type Database, type StoredFile } from '@ntaa/db';
 import { countArchitectures, handDesigned, tinySpace } from '@ntaa/nas';
 import { openQueue, type Queue } from '@ntaa/queue';
-import { openStore, type ObjectStore } from '@ntaa/storage';
+import { openStore, type ObjectStore, type S3Settings } from '@ntaa/storage';
 import { buildApp, type App, type Limits } from '../../apps/api/src/app.js';
 import { startStack, type TestStack } from './stack.js';
 
@@ -23,13 +23,20 @@ export interface ApiStack {
 }
 
 export async function startApi(
-  options: { limits?: Partial<Limits>; maxUploadBytes?: number; stack?: TestStack } = {},
+  options: {
+    limits?: Partial<Limits>;
+    maxUploadBytes?: number;
+    stack?: TestStack;
+    /** Default: files. */
+    s3?: S3Settings | null;
+  } = {},
 ): Promise<ApiStack> {
   const stack = options.stack ?? (await startStack());
   const dataDir = await mkdtemp(join(tmpdir(), 'ntaa-api-'));
   const db = await openDatabase(stack.databaseUrl);
   const queue = await openQueue({ databaseUrl: stack.databaseUrl });
-  const store = await openStore({ dataDir, s3: null });
+  const s3 = options.s3 ?? null;
+  const store = await openStore({ dataDir, s3 });
   const config = {
     host: '127.0.0.1',
     port: 0,
@@ -39,7 +46,7 @@ export async function startApi(
     engine: 'auto' as const,
     databaseUrl: stack.databaseUrl,
     redisUrl: null,
-    s3: null,
+    s3,
     logLevel: 'silent' as const,
     maxUploadBytes: options.maxUploadBytes ?? 512 * 2 ** 20,
   };

@@ -15,13 +15,13 @@ export interface Service {
 }
 
 /** `npm start` on a data folder, without waiting. It leads its own process group, as under a terminal. */
-function spawnUp(folder: string, settings: Record<string, string> = {}): ChildProcess {
+export function spawnUp(folder: string, settings: Record<string, string> = {}): ChildProcess {
   const env = { PATH: process.env['PATH'], NTAA_DATA_DIR: folder, PORT: '0', NTAA_WORKERS: '1', ...settings };
   return spawn(process.execPath, [MAIN, 'up'], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
 }
 
 /** Resolves with the banner's rows once the service runs. */
-async function running(launcher: ChildProcess): Promise<Record<string, string>> {
+export async function running(launcher: ChildProcess): Promise<Record<string, string>> {
   const shown: Record<string, string> = {};
   for await (const line of createInterface({ input: launcher.stdout! })) {
     const row = /^ {2}(\S[^:]*?) {2,}(.*)$/.exec(line);
@@ -34,6 +34,12 @@ async function running(launcher: ChildProcess): Promise<Record<string, string>> 
   return shown;
 }
 
+/** Resolves once it and every process that writes to its terminal is gone. */
+export async function ended(launcher: ChildProcess): Promise<{ code: number | null; said: string }> {
+  const [said, [code]] = await Promise.all([text(launcher.stderr!), once(launcher, 'exit')]);
+  return { code: code as number | null, said };
+}
+
 export async function launch(folder: string, settings: Record<string, string> = {}): Promise<Service> {
   const launcher = spawnUp(folder, settings);
   const shown = await running(launcher);
@@ -42,11 +48,11 @@ export async function launch(folder: string, settings: Record<string, string> = 
 }
 
 /** Ctrl-C, as a terminal does it: to the whole process group. Resolves with the exit code. */
-export async function stop({ launcher }: Service): Promise<number | null> {
+export async function stop({ launcher }: Pick<Service, 'launcher'>): Promise<number | null> {
   if (launcher.exitCode !== null) return launcher.exitCode;
-  const ended = once(launcher, 'exit');
+  const exit = once(launcher, 'exit');
   process.kill(-launcher.pid!, 'SIGINT');
-  return (await ended)[0] as number | null;
+  return (await exit)[0] as number | null;
 }
 
 /** Every process whose command line or environment names the data folder. */

@@ -5,6 +5,7 @@ import Fastify from 'fastify';
 import type { Socket } from 'node:net';
 import { openJobFeed } from './plugins/job-feed.js';
 import { useAuth } from './plugins/auth.js';
+import { useCollector } from './plugins/collector.js';
 import { useMetrics } from './plugins/metrics.js';
 import { useOpenApi } from './plugins/openapi.js';
 import { answerBrokenHttp, sendProblem, useProblems } from './plugins/problems.js';
@@ -17,6 +18,7 @@ import { jobRecordRoutes } from './routes/v1/job-records.js';
 import { jobRoutes } from './routes/v1/jobs.js';
 import { modelRoutes } from './routes/v1/models.js';
 import { supernetRoutes } from './routes/v1/supernets.js';
+import { uploadRoutes } from './routes/v1/uploads.js';
 import { DEFAULT_LIMITS, type App, type Deps, type Limits } from './types.js';
 
 /** Largest JSON body, bytes. */
@@ -54,10 +56,12 @@ export async function buildApp(deps: Deps): Promise<App> {
   await app.register(multipart, { throwFileSizeLimit: false });
   await useOpenApi(app);
   useMetrics(app, deps);
+  useCollector(app, deps, limits);
   healthRoutes(app, deps);
 
   const feed = await openJobFeed(app, deps);
   datasetRoutes(app, deps);
+  uploadRoutes(app, deps);
   supernetRoutes(app, deps);
   jobRoutes(app, deps);
   jobRecordRoutes(app, deps, feed, limits);

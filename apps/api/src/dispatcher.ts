@@ -5,12 +5,12 @@
 import type { QueuePayload } from '@ntaa/contracts';
 import type { Database, OutboxEntry } from '@ntaa/db';
 import type { Queue } from '@ntaa/queue';
-import type { FastifyBaseLogger } from 'fastify';
+import { repeat, type LoopLog } from './repeat.js';
 
 export interface DispatcherOptions {
   readonly db: Database;
   readonly queue: Queue;
-  readonly log: Pick<FastifyBaseLogger, 'info' | 'warn'>;
+  readonly log: LoopLog;
   /** Milliseconds between two looks; the outbox is also looked at when the database notifies. Defaults as given. */
   readonly every?: { readonly outbox?: number; readonly reap?: number; readonly reconcile?: number };
 }
@@ -35,7 +35,7 @@ export async function startDispatcher({
   const reconciler = repeat(every.reconcile ?? 10_000, log, 'reconciler', async () => {
     for (const entry of await db.outbox.requeueCandidates()) {
       if (await queue.has(entry.name, entry.dedupe)) continue;
-      log.warn({ entry }, 'the queue lost this; adding it again');
+      log.warn({ entry }, 'not in the queue; adding it again');
       await send(entry);
     }
   });
@@ -44,46 +44,6 @@ export async function startDispatcher({
     async close() {
       await stop();
       await Promise.all([outbox, reaper, reconciler].map((loop) => loop.close()));
-    },
-  };
-}
-
-/** Runs `task` now, then at every interval or wake-up, never twice at a time. A failed run is logged once, then retried. */
-function repeat(interval: number, log: DispatcherOptions['log'], name: string, task: () => Promise<void>) {
-  let closed = false;
-  let again = true;
-  let failing = false;
-  let wake: () => void = () => undefined;
-  const loop = (async () => {
-    while (!closed) {
-      again = false;
-      try {
-        await task();
-        if (failing) log.info({ loop: name }, 'recovered');
-        failing = false;
-      } catch (err) {
-        if (!failing) log.warn({ err, loop: name }, 'failed; trying again');
-        failing = true;
-      }
-      if (closed || (again && !failing)) continue;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, interval);
-        wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-  })();
-  return {
-    wake(): void {
-      again = true;
-      wake();
-    },
-    async close(): Promise<void> {
-      closed = true;
-      wake();
-      await loop;
     },
   };
 }

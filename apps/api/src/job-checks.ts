@@ -11,7 +11,20 @@ import {
   type Supernet,
 } from '@ntaa/contracts';
 import type { Database } from '@ntaa/db';
-import { cost, costRange, countArchitectures, handDesigned, nearestAchievable, tinySpace } from '@ntaa/nas';
+import {
+  CALIBRATION_IMAGES,
+  cost,
+  costRange,
+  countArchitectures,
+  DEFAULT_CANDIDATES,
+  defaultEpochs,
+  EPOCHS,
+  FINETUNE_RATIO,
+  handDesigned,
+  nearestAchievable,
+  RACE_PASSES,
+  tinySpace,
+} from '@ntaa/nas';
 
 const PLANNED: Readonly<Record<string, readonly unknown[]>> = {
   '/task': TASKS,
@@ -61,7 +74,7 @@ function datasetErrors(id: string, dataset: Dataset | null): ProblemDetail[] {
 
 function supernetErrors(request: JobRequest, supernet: Supernet | null): ProblemDetail[] {
   if (request.kind !== 'adapt' || supernet) return [];
-  const detail = `there is no supernet ${request.supernet ?? 'tiny'}; GET /v1/supernets lists them`;
+  const detail = `there is no supernet ${JSON.stringify(request.supernet ?? 'tiny')}; GET /v1/supernets lists them`;
   return [{ pointer: '/supernet', code: 'unknown-supernet', detail }];
 }
 
@@ -83,38 +96,57 @@ function checkConstraints(request: AdaptRequest, space: SearchSpace, classes: nu
 const classesOf = (dataset: Dataset): number => dataset.counts?.classes ?? 2;
 
 /** Multiply-accumulates of forward passes that training gets through in a second on one core, backward included. */
-const TRAINED_MACS_PER_SECOND = 1.9e9;
-/** Image passes by default, and the cost of a sandwich step in passes of the largest net. */
-const EPOCHS = { transfer: 12, finetune: 40, pretrain: 60 };
-const SANDWICH = 2.2;
-const STARTUP_SECONDS = 15;
+export const TRAINED_MACS_PER_SECOND = 3.3e9;
+/** What starting, decoding, testing and exporting take. */
+const OVERHEAD_SECONDS = 8;
 /** Shares a job splits off where the dataset names no such split: from its training images. */
 const SHARES = { validation: 0.2, test: 0.2 };
 
+/** By the schedule that the trainer plans with (packages/nas, schedule.ts), on one core of today. */
 export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpace): DryRun {
   const { min, max } = costRange(space, classesOf(dataset));
   const images = splitSizes(dataset);
   const middle = cost(space, handDesigned(space), classesOf(dataset)).macs;
-  const share = (pass: number) => (images.train * pass) / TRAINED_MACS_PER_SECOND;
-  const sandwich = SANDWICH * max.macs;
-  let seconds: number;
-  if (request.kind === 'pretrain')
-    seconds = share((request.budget?.max_epochs ?? EPOCHS.pretrain) * sandwich);
-  else {
-    const once = share(EPOCHS.transfer * sandwich + EPOCHS.finetune * middle);
-    const baseline = share((EPOCHS.transfer + EPOCHS.finetune) * middle);
-    seconds = once + (request.baseline === false ? 0 : baseline);
-  }
+  const macs =
+    request.kind === 'pretrain'
+      ? (request.budget?.max_epochs ?? EPOCHS.pretrain) * images.train * (min.macs + max.macs + 2 * middle)
+      : adaptationMacs(request, images, { min: min.macs, middle, max: max.macs });
+  const seconds = Math.ceil(OVERHEAD_SECONDS + macs / TRAINED_MACS_PER_SECOND);
   return {
     valid: true,
     kind: request.kind,
     estimate: {
-      seconds: Math.min(Math.ceil(STARTUP_SECONDS + seconds), request.budget?.max_seconds ?? Infinity),
+      seconds: Math.min(seconds, request.budget?.max_seconds ?? Infinity),
       candidates: request.kind === 'adapt' ? (request.budget?.max_candidates ?? null) : null,
       images,
       space: { architectures: countArchitectures(space), min_macs: min.macs, max_macs: max.macs },
     },
   };
+}
+
+/** Multiply-accumulates of one forward pass for each of all the training's image passes. */
+function adaptationMacs(
+  { budget, baseline }: AdaptRequest,
+  images: { train: number; validation: number },
+  { min, middle, max }: { min: number; middle: number; max: number },
+): number {
+  const { max_seconds, max_candidates } = budget ?? {};
+  // A clock alone lets a job train on until it has seen its images often enough.
+  const clocked = max_seconds != null && max_candidates == null;
+  const epochs = clocked
+    ? { transfer: EPOCHS.maxTransfer, finetune: EPOCHS.maxTransfer * FINETUNE_RATIO }
+    : defaultEpochs(max_candidates ?? null, images.train);
+  const transferred = epochs.transfer * images.train;
+  const finetuned = epochs.finetune * (images.train + images.validation) * RACE_PASSES;
+  const judged =
+    (max_candidates ?? DEFAULT_CANDIDATES) * (Math.min(CALIBRATION_IMAGES, images.train) + images.validation);
+  // The sandwich: largest, smallest and two between. A judgement has no backward pass, two thirds of the cost.
+  return (
+    transferred * (min + max + 2 * middle) +
+    finetuned * middle +
+    (judged * middle) / 3 +
+    (baseline === false ? 0 : (transferred + finetuned) * middle)
+  );
 }
 
 /** Approximate: a job rounds by class, and keeps equal images together. */

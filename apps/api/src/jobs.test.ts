@@ -110,6 +110,80 @@ test('every problem of a body is listed, at its place, with a remedy', async () 
   ]);
 });
 
+test('names, numbers and nulls that JSON can spell but a job cannot have', async () => {
+  const one = async (more: object | string) => {
+    const body = typeof more === 'string' ? more : JSON.stringify(adapt(more));
+    const { status, body: problem } = await post('/v1/jobs', body);
+    expect(status, body).toBe(422);
+    return problem.errors.map((e: { pointer: string; detail: string }) => [e.pointer, e.detail]);
+  };
+  expect(await one({ metadata: { '': 'x' } })).toEqual([
+    ['/metadata/', expect.stringMatching(/name .*fewer/)],
+  ]);
+  expect(await one({ metadata: { ['k'.repeat(65)]: 'x' } })).toMatchObject([[expect.stringMatching(/k{65}/), expect.stringMatching(/name .*more/)]]); // prettier-ignore
+  expect(await one({ metadata: { 'a\nb': { deep: 1 } } })).toEqual([['/metadata/a\nb', 'must be string']]);
+  const huge = JSON.stringify(adapt({ constraints: { max_macs: 1 } })).replace(':1}', ':1e999}');
+  expect(await one(huge)).toEqual([['/constraints/max_macs', 'is too large a number']]);
+  expect(await one(huge.replace('1e999', '-1e999'))).toMatchObject([
+    ['/constraints/max_macs', expect.anything()],
+  ]);
+  expect(await one({ task: null })).toEqual([['/task', 'must be "classification"']]);
+  expect(await one({ supernet: '' })).toMatchObject([['/supernet', expect.stringMatching(/1 characters/)]]);
+  expect(await one({ supernet: 'no such' })).toEqual([['/supernet', 'there is no supernet "no such"; GET /v1/supernets lists them']]); // prettier-ignore
+});
+
+test('a body that is not JSON, or does not say so, is 415', async () => {
+  const send = async (type: string | null, text: string) => {
+    const headers = { authorization: as('write'), ...(type !== null && { 'content-type': type }) };
+    // Bytes, of which fetch says no type by itself.
+    const answer = await fetch(`${api.url}/v1/jobs`, { method: 'POST', headers, body: Buffer.from(text) });
+    return { status: answer.status, body: (await answer.json()) as { code: string } };
+  };
+  const body = JSON.stringify(adapt());
+  for (const type of [
+    'text/plain',
+    'text/plain; charset=utf-8',
+    'application/octet-stream',
+    'multipart/form-data; boundary=x',
+    'x',
+    null,
+  ]) {
+    const { status, body: problem } = await send(type, body);
+    expect([status, problem.code], String(type)).toEqual([415, 'unsupported-media-type']);
+  }
+  expect((await send('application/json; charset=utf-8', body)).status).toBe(202);
+});
+
+test('a cursor is of the list that it is given to', async () => {
+  const { lease } = await claimedJob(api);
+  const foreign = await claimedJob(api, 'other');
+  const candidate = {
+    ...{ macs: 1, params: 1, latency_ms: null, score: 0, metrics: { top1: 0, loss: 1 }, pareto: true },
+    ...{ selected: false, genotype: { space: 'tiny', resolution: 24, stages: [[{ kernel: 3, expand: 2 }]] } },
+  };
+  await api.db.jobs.putCandidates(foreign.lease, [candidate]);
+  const order = (await api.db.jobs.candidates('other', foreign.lease.jobId))!.data.length;
+  for (const [path, after] of [
+    ...['jobs', 'datasets', 'models', 'supernets'].map((list) => [`/v1/${list}`, 'nonsense']),
+    ...['jobs', 'datasets', 'models', 'supernets'].map((list) => [`/v1/${list}`, '']),
+    ['/v1/jobs', newId('job')],
+    ['/v1/jobs', foreign.lease.jobId],
+    ['/v1/jobs', dataset],
+    ['/v1/datasets', lease.jobId],
+    [`/v1/jobs/${lease.jobId}/candidates`, String(order)],
+    [`/v1/jobs/${lease.jobId}/candidates`, '-1'],
+    [`/v1/jobs/${lease.jobId}/events`, '1000'],
+  ] as const) {
+    const answer = await get(`${path}?after=${encodeURIComponent(after!)}`);
+    expect([answer.status, answer.body.code], `${path} ${after}`).toEqual([422, 'validation-failed']);
+    expect(answer.body.errors).toMatchObject([{ pointer: 'after', code: 'unknown-cursor' }]);
+    expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/);
+  }
+  expect((await get(`/v1/jobs?after=${lease.jobId}`)).status).toBe(200);
+  const stream = await get(`/v1/jobs/${lease.jobId}/events`).set({ accept: 'text/event-stream', 'last-event-id': '1000' }); // prettier-ignore
+  expect(stream.status).toBe(422);
+});
+
 test('what the contract plans and this version lacks is said to be so', async () => {
   for (const task of ['re-identification', 'age-estimation', 'gender-recognition', 'domain-adaptation'])
     expect((await errors(adapt({ task }))).find((e) => e.pointer === '/task')?.detail).toMatch(

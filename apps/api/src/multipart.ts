@@ -38,7 +38,8 @@ export async function readForm(
   };
   try {
     for await (const part of request.parts({ limits: { ...limits, fieldSize: MAX_FIELD_BYTES } })) {
-      const pointer = `/${part.fieldname}`;
+      // A part need not have a name, whatever the types say.
+      const pointer = `/${(part.fieldname as string | undefined) ?? ''}`;
       if (part.type === 'file') {
         const known = options.fileNames.includes('*') || options.fileNames.includes(part.fieldname);
         if (known && ++files <= options.maxFiles) await onFile(part);
@@ -49,11 +50,14 @@ export async function readForm(
             : `send the file as ${options.fileNames.join(' or ')}`;
           errors.push({ pointer, code: 'unexpected-file', detail });
         }
+      } else if (options.fileNames.includes(part.fieldname)) {
+        files++;
+        errors.push({ pointer, code: 'not-a-file', detail: 'is text: send it as a file, with a filename' });
       } else if (!options.fields.includes(part.fieldname))
         errors.push({
           pointer,
           code: 'additionalProperties',
-          detail: `is not known here; known are ${options.fields.join(', ') || 'none'}`,
+          detail: `is not known here${options.fields.length ? `; known are ${options.fields.join(', ')}` : ': send files only'}`,
         });
       else if (part.fieldname in fields)
         errors.push({ pointer, code: 'duplicate', detail: 'is given twice' });
@@ -80,12 +84,14 @@ export async function readForm(
   return fields;
 }
 
-/** The parser's own errors have no type of their own, only these messages. */
+/** The parser's own errors have no type of their own, only these messages ("needle": the boundary). */
 function asProblem(error: unknown): unknown {
   const { message = '', code = '' } = error as { message?: string; code?: string };
   if (
     code === 'FST_MP_PREMATURE_CLOSE' ||
-    /^(Multipart: |Unexpected end of|Part terminated|Malformed|Premature close|aborted)/i.test(message)
+    /^(Multipart: |Unexpected end of|Part terminated|Malformed|Premature close|aborted|The needle )/i.test(
+      message,
+    )
   )
     return new ProblemError('malformed-request', `The multipart form is broken: ${message}.`);
   return error;

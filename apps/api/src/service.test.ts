@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { startEmbeddedPostgres } from '@ntaa/db';
 import request from 'supertest';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -89,6 +90,7 @@ test('the OpenAPI document lists every route and has no dangling reference', asy
         'GET /v1/datasets/{id}/report',
         'DELETE /v1/datasets/{id}',
       ],
+      ...['POST /v1/uploads', 'GET /v1/uploads/{id}'],
       ...['GET /v1/supernets', 'GET /v1/supernets/{id}'],
       ...[
         'POST /v1/jobs',
@@ -185,6 +187,34 @@ test('hostile bodies are refused and the service stays alive', async () => {
     expect(Date.now() - started).toBeLessThan(10_000);
   }
   expect((await get('/healthz')).status).toBe(200);
+});
+
+test('bodies that are not what they are called', async () => {
+  const post = async (path: string, body: Buffer, headers: Record<string, string>) => {
+    const all = { authorization: `Bearer ${api.keys.write}`, ...headers };
+    const answer = await fetch(api.url + path, { method: 'POST', headers: all, body });
+    const { code, errors } = (await answer.json()) as {
+      code: string;
+      errors: { pointer: string; code: string }[];
+    };
+    return [answer.status, code, ...errors.map((e) => `${e.pointer} ${e.code}`)];
+  };
+  const json = { 'content-type': 'application/json' };
+  const form = (boundary: string) => ({ 'content-type': `multipart/form-data; boundary=${boundary}` });
+  const part = (header: string, text: string) =>
+    Buffer.from(`--b\r\nContent-Disposition: form-data; ${header}\r\n\r\n${text}\r\n--b--\r\n`);
+  const latin1 = Buffer.from('{"kind":"adapt","metadata":{"a":"\xe9"}}', 'latin1');
+  expect(await post('/v1/jobs', latin1, json)).toEqual([400, 'malformed-request']);
+  expect(await post('/v1/jobs', gzipSync('{}'), { ...json, 'content-encoding': 'gzip' })).toEqual([415, 'unsupported-media-type']); // prettier-ignore
+  expect(await post('/v1/jobs', Buffer.from('{}'), { ...json, 'content-encoding': 'identity' })).toContain(
+    422,
+  );
+  expect(await post('/v1/datasets', Buffer.from('x'), form('q'.repeat(300)))).toEqual([400, 'malformed-request']); // prettier-ignore
+  expect(await post('/v1/datasets', part('name="file"', 'PK'), form('b'))).toEqual([422, 'validation-failed', '/file not-a-file']); // prettier-ignore
+  expect(await post('/v1/datasets', part('filename="x"', 'PK'), form('b'))).toEqual([422, 'validation-failed', '/file required', '/ unexpected-file']); // prettier-ignore
+  // What sends nothing may call it what it likes.
+  for (const type of ['application/x-www-form-urlencoded', 'application/json', 'text/plain'])
+    expect(await post('/v1/jobs/job_x/cancel', Buffer.alloc(0), { 'content-type': type })).toEqual([404, 'not-found']); // prettier-ignore
 });
 
 test('broken HTTP is answered as a problem', async () => {

@@ -39,6 +39,8 @@ export interface Limits {
   readonly closeMs: number;
   /** Between two comments on an idle event stream, milliseconds. */
   readonly heartbeatMs: number;
+  /** Between two looks for objects to delete, milliseconds; the database also tells of them. */
+  readonly collectMs: number;
 }
 export const DEFAULT_LIMITS: Limits = {
   requestsPerSecond: 100,
@@ -47,6 +49,7 @@ export const DEFAULT_LIMITS: Limits = {
   idleMs: 60_000,
   closeMs: 5_000,
   heartbeatMs: 15_000,
+  collectMs: 10_000,
 };
 
 interface TypeBox extends FastifyTypeProvider {
@@ -69,6 +72,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the API key must be allowed to do. Every /v1 route names it; routes without one are public. */
     scope?: Scope;
+    /** The URL itself, which only an authorised caller was given, is what allows the request. */
+    signedUrl?: true;
     /** Schema of a multipart form, for the OpenAPI document only: the handler reads the parts itself. */
     form?: TSchema;
     /** Media types of a response that is not JSON, for the OpenAPI document only. */

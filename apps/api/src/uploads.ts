@@ -1,12 +1,12 @@
 /** Archives on their way into storage: recognised by their first bytes, counted, hashed; never held whole. */
 import { ProblemError } from '@ntaa/contracts';
 import type { ObjectStore } from '@ntaa/storage';
-import { Transform, type Readable } from 'node:stream';
+import { Transform, type Readable, type TransformCallback } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
 export type ArchiveKind = 'zip' | 'tar' | 'gzip';
 /** A tar header: the most that is needed to recognise an archive, bytes. */
-const HEAD_BYTES = 512;
+export const HEAD_BYTES = 512;
 
 /** What an archive is by its first 512 bytes (fewer when the file is shorter), or null. */
 export function sniffArchive(head: Buffer): ArchiveKind | null {
@@ -30,17 +30,25 @@ function isTarHeader(head: Buffer): boolean {
   return sum === stated;
 }
 
+/** @throws {ProblemError} unless a file that begins so is an archive. */
+export function requireArchive(head: Buffer): void {
+  if (sniffArchive(head)) return;
+  const detail = 'The file is not a .zip, .tar or .tar.gz archive, judged by its content.';
+  throw new ProblemError('unsupported-media-type', detail);
+}
+
 /** Passes bytes on once they are known to be an archive; fails beyond `maxBytes`. */
 function checkedArchive(maxBytes: number): Transform {
   let head: Buffer | null = Buffer.alloc(0);
   let bytes = 0;
-  const recognise = (first: Buffer): ProblemError | null =>
-    sniffArchive(first)
-      ? null
-      : new ProblemError(
-          'unsupported-media-type',
-          'The file is not a .zip, .tar or .tar.gz archive, judged by its content.',
-        );
+  const pass = (first: Buffer, done: TransformCallback): void => {
+    try {
+      requireArchive(first);
+      done(null, first);
+    } catch (error) {
+      done(error as Error);
+    }
+  };
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
@@ -50,13 +58,11 @@ function checkedArchive(maxBytes: number): Transform {
       if (head.length < HEAD_BYTES) return done();
       const first = head;
       head = null;
-      const problem = recognise(first);
-      return problem ? done(problem) : done(null, first);
+      pass(first, done);
     },
     flush(done) {
-      if (!head) return done();
-      const problem = recognise(head);
-      return problem ? done(problem) : done(null, head);
+      if (head) pass(head, done);
+      else done();
     },
   });
 }
@@ -64,7 +70,7 @@ function checkedArchive(maxBytes: number): Transform {
 export const tooLarge = (maxBytes: number): ProblemError =>
   new ProblemError(
     'payload-too-large',
-    `The file is larger than ${maxBytes} bytes, the largest this server accepts.`,
+    `The file is larger than ${maxBytes} bytes, the most this server takes in one request; send it in parts: POST /v1/uploads.`,
   );
 
 /** Streams an archive into the store. Whatever fails, nothing stays behind. Bytes and hex SHA-256 of what was stored. */

@@ -1,29 +1,19 @@
 /** What the launcher keeps in the data folder besides the stores: who uses it now, and the first API key. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-
-/** Something the operator has to put right: told in one message, without a stack trace. */
-export class StartError extends Error {
-  override name = 'StartError';
-}
+import { makeDataFolder, StartError, unusableFolder } from '@ntaa/config';
 
 /** Makes the folder and claims it for this process; resolves to the function that gives it back. */
 export async function claimDataFolder(folder: string): Promise<() => Promise<void>> {
-  await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
-    throw new StartError(`NTAA_DATA_DIR ${folder} cannot be used: ${error.message}`);
-  });
+  await makeDataFolder(folder);
   const lock = join(folder, 'lock');
   const mine = `${process.pid} ${await startedAt(process.pid)}`;
-  for (;;) {
-    try {
-      await writeFile(lock, mine, { flag: 'wx' });
-      return () => rm(lock, { force: true });
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code !== 'EEXIST')
-        throw new StartError(`NTAA_DATA_DIR ${folder} cannot be used: ${message}`, { cause: error });
-    }
+  const usable = <T>(done: Promise<T>): Promise<T> =>
+    done.catch((error: unknown) => {
+      throw unusableFolder(folder, error);
+    });
+  while (!(await usable(writeNew(lock, mine, 0o644)))) {
     const held = await readFile(lock, 'utf8').catch(() => '');
     const pid = Number.parseInt(held, 10);
     if (pid > 0 && pid !== process.pid && isAlive(pid) && held === `${pid} ${await startedAt(pid)}`)
@@ -31,7 +21,19 @@ export async function claimDataFolder(folder: string): Promise<() => Promise<voi
         `The data folder ${folder} is in use by another ntaa (process ${pid}). ` +
           'Stop that one, or give this one a folder of its own with NTAA_DATA_DIR.',
       );
-    await rm(lock, { force: true });
+    await usable(rm(lock, { force: true }));
+  }
+  return () => rm(lock, { force: true });
+}
+
+/** False, and nothing written, when the file exists. */
+async function writeNew(file: string, text: string, mode: number): Promise<boolean> {
+  try {
+    await writeFile(file, text, { flag: 'wx', mode });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
   }
 }
 
@@ -64,10 +66,9 @@ export async function bootstrapKey(folder: string, configured: string | null): P
   if (configured !== null) return { secret: configured, origin: 'environment', file };
   const secret = `ntaa_${randomBytes(24).toString('base64url')}`;
   try {
-    await writeFile(file, `${secret}\n`, { flag: 'wx', mode: 0o600 });
-    return { secret, origin: 'made', file };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if (await writeNew(file, `${secret}\n`, 0o600)) return { secret, origin: 'made', file };
     return { secret: (await readFile(file, 'utf8')).trim(), origin: 'kept', file };
+  } catch (error) {
+    throw unusableFolder(folder, error);
   }
 }

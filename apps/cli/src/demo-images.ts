@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { StartError } from '@ntaa/config';
 import yazl from 'yazl';
-import { StartError } from './data-folder.js';
 
 /** The demo's images are real drawings, in the npm package emoji-datasource-twitter that `npm ci` has installed. */
 const FOLDER = 'img/twitter/64';

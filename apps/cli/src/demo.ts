@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { NtaaClient } from '@ntaa/client';
+import { StartError } from '@ntaa/config';
 import type { AdaptRequest, Job, JobResult, Progress } from '@ntaa/contracts';
-import { StartError } from './data-folder.js';
 import { classOf, demoImages, writeArchive, type DemoImages } from './demo-images.js';
 import { drawFront, frontOf } from './front.js';
 import { frontSvg } from './front-svg.js';
@@ -62,7 +62,8 @@ export async function demo(env: NodeJS.ProcessEnv): Promise<void> {
     line.say(`\n  Done in ${duration((Date.now() - began) / 1000)}.\n`);
   } catch (error) {
     line.clear();
-    if (!signal.aborted) process.stderr.write(`\nThe service's last words:\n${tail(logFile)}\n`);
+    const said = tail(logFile);
+    if (said && !signal.aborted) process.stderr.write(`\nThe service's last words:\n${said}\n`);
     throw error;
   } finally {
     await stack?.stop();

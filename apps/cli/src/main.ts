@@ -1,7 +1,6 @@
 // Process entry of the command line.
 import { parseArgs } from 'node:util';
-import { ConfigError } from '@ntaa/config';
-import { StartError } from './data-folder.js';
+import { messageFor } from '@ntaa/config';
 import { demo } from './demo.js';
 import { Interrupt } from './interrupt.js';
 import { up } from './up.js';
@@ -45,8 +44,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof Interrupt) return 130;
-    const expected = error instanceof ConfigError || error instanceof StartError;
-    process.stderr.write(`\n${expected ? error.message : ((error as Error).stack ?? String(error))}\n`);
+    process.stderr.write(`\n${messageFor(error)}\n`);
     return 1;
   }
 }

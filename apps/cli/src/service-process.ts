@@ -1,5 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { StartError } from './data-folder.js';
+import { LAUNCHED, StartError, type LauncherMessage } from '@ntaa/config';
 
 /** Pause before a dead process is started again, ms: doubling from the first to the second. */
 const BACKOFF = { first: 500, most: 30_000 };
@@ -10,13 +10,14 @@ export interface ProcessOptions {
   readonly name: string;
   readonly script: URL;
   readonly env: NodeJS.ProcessEnv;
-  /** Type of the message by which it says that it is ready. */
-  readonly readyOn: string;
   /** File descriptor for its output; undefined: this process's own. */
   readonly output: number | undefined;
   /** Told about every unexpected end. */
   readonly say: (line: string) => void;
 }
+
+/** How it says that it is ready. */
+export type ReadyMessage = Exclude<LauncherMessage, { type: 'failed' }>;
 
 /** One process of the service, started again whenever it dies, until it is stopped. */
 export class ServiceProcess {
@@ -26,15 +27,16 @@ export class ServiceProcess {
   #pause = BACKOFF.first;
   #restart: NodeJS.Timeout | undefined;
   /** Its ready message. Rejects when the very first start fails: what is wrong then is not cured by another. */
-  readonly ready: Promise<Record<string, unknown>>;
+  readonly ready: Promise<ReadyMessage>;
 
   constructor(options: ProcessOptions) {
     this.#options = options;
     this.#child = this.#start();
     const first = this.#child;
     this.ready = new Promise((resolve, reject) => {
-      first.on('message', (message: Record<string, unknown>) => {
-        if (message['type'] === options.readyOn) resolve(message);
+      first.on('message', (message: LauncherMessage) => {
+        if (message.type === 'failed') reject(new StartError(message.message));
+        else resolve(message);
       });
       first.once('exit', (code, signal) =>
         reject(new StartError(`The ${options.name} did not start (${signal ?? `exit code ${code}`})`)),
@@ -49,16 +51,20 @@ export class ServiceProcess {
   #start(): ChildProcess {
     const { script, env, output } = this.#options;
     const stream = output ?? 'inherit';
-    return fork(script, [], { env, execArgv: [], stdio: ['ignore', stream, stream, 'ipc'] });
+    return fork(script, [LAUNCHED], { env, execArgv: [], stdio: ['ignore', stream, stream, 'ipc'] });
   }
 
   #watch(child: ChildProcess): void {
     const started = Date.now();
+    let reason: string | undefined;
+    child.on('message', (message: LauncherMessage) => {
+      if (message.type === 'failed') reason = message.message;
+    });
     const again = (code: number | null, signal: string | null): void => {
       if (this.#stopping) return;
       if (Date.now() - started > HEALTHY) this.#pause = BACKOFF.first;
       this.#options.say(
-        `The ${this.#options.name} ended (${signal ?? `exit code ${code}`}); starting it again`,
+        `The ${this.#options.name} ended (${reason ?? signal ?? `exit code ${code}`}); starting it again`,
       );
       this.#restart = setTimeout(() => {
         this.#child = this.#start();

@@ -2,9 +2,9 @@
 import { rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { parseConfig, type Config } from '@ntaa/config';
+import { cannotListen, parseConfig, StartError, type Config } from '@ntaa/config';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '@ntaa/db';
-import { bootstrapKey, claimDataFolder, StartError, type BootstrapKey } from './data-folder.js';
+import { bootstrapKey, claimDataFolder, type BootstrapKey } from './data-folder.js';
 import { aborted } from './interrupt.js';
 import { ServiceProcess } from './service-process.js';
 
@@ -51,7 +51,11 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   try {
     const key = await bootstrapKey(config.dataDir, config.apiKey);
     if (config.databaseUrl === null)
-      postgres = await startEmbeddedPostgres({ dataDir: join(config.dataDir, 'postgres') });
+      postgres = await startEmbeddedPostgres({ dataDir: join(config.dataDir, 'postgres') }).catch(
+        (error: Error) => {
+          throw new StartError(`The database does not start. ${error.message}`, { cause: error });
+        },
+      );
     signal.throwIfAborted();
     const resolved = {
       // The terminal is for the banner and for what needs attention.
@@ -66,19 +70,19 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       name: 'API',
       script: new URL('../../api/lib/server.js', import.meta.url),
       env: { ...resolved, NTAA_API_KEY: key.secret },
-      readyOn: 'listening',
     });
     processes.push(api);
     const workers = Array.from({ length: config.workers }, (_, i) => {
       const name = config.workers === 1 ? 'worker' : `worker ${i + 1}`;
       const script = new URL('../../worker/lib/main.js', import.meta.url);
-      return new ServiceProcess({ ...common, name, script, env: resolved, readyOn: 'ready' });
+      return new ServiceProcess({ ...common, name, script, env: resolved });
     });
     processes.push(...workers);
     const started = Promise.all(processes.map((process) => process.ready));
     const [listening, first] = await Promise.race([started, aborted(signal)]);
-    const engine = first === undefined ? null : String(first['engine']);
-    return { config, url: String(listening?.['url']), key, engine, stop, kill };
+    if (listening?.type !== 'listening') throw new Error('The API does not say where it listens');
+    const engine = first?.type === 'ready' ? first.engine : null;
+    return { config, url: listening.url, key, engine, stop, kill };
   } catch (error) {
     await stop();
     throw error;
@@ -86,17 +90,12 @@ export async function startStack(options: StackOptions): Promise<Stack> {
 }
 
 /** Said before anything is started, instead of in an API's log after everything was. */
-async function requireFreePort({ host, port }: Config): Promise<void> {
+async function requireFreePort(config: Config): Promise<void> {
+  const { host, port } = config;
   if (port === 0) return;
   await new Promise<void>((resolve, reject) => {
     const probe = createServer();
-    probe.once('error', (error: NodeJS.ErrnoException) => {
-      const why =
-        error.code === 'EADDRINUSE'
-          ? `Port ${port} on ${host} is in use by another program. Stop it, or choose another port: PORT=3001 npm start`
-          : `HOST=${host} PORT=${port} cannot be listened on: ${error.message}`;
-      reject(new StartError(why));
-    });
+    probe.once('error', (error) => reject(cannotListen(config, error)));
     probe.listen(port, host, () => probe.close(() => resolve()));
   });
 }

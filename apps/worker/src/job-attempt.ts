@@ -87,7 +87,7 @@ class Attempt {
   }
 
   async #handle(message: ChildMessage): Promise<void> {
-    const { db, store } = this.#context;
+    const { db } = this.#context;
     const { lease } = this.#claim;
     switch (message.type) {
       case 'progress':
@@ -96,11 +96,8 @@ class Attempt {
         return db.jobs.appendEvents(lease, message.events);
       case 'candidates':
         return db.jobs.putCandidates(lease, message.records);
-      case 'checkpoint': {
-        const replaced = await db.jobs.commitCheckpoint(lease, message.checkpoint);
-        if (replaced !== null && replaced !== message.checkpoint.key) await store.delete(replaced);
-        return;
-      }
+      case 'checkpoint':
+        return db.jobs.commitCheckpoint(lease, message.checkpoint);
       case 'done':
         await this.#progress.settle();
         return this.#done(message.outcome as JobOutcome);
@@ -110,7 +107,7 @@ class Attempt {
   }
 
   async #done(outcome: JobOutcome): Promise<void> {
-    const { db, store } = this.#context;
+    const { db } = this.#context;
     const { lease } = this.#claim;
     // What ends the attempt ends its lease: a heartbeat in between would find it lost.
     this.#finishing = true;
@@ -123,11 +120,6 @@ class Attempt {
       }
     } finally {
       this.#finishing = false;
-    }
-    if (outcome.status === 'succeeded' && this.#concluded === 'cancelled') {
-      const { model, supernet } = outcome.success;
-      if (model) await store.deletePrefix(`models/${model.id}/`);
-      if (supernet) await store.deletePrefix(`supernets/${supernet.id}/`);
     }
   }
 
@@ -144,7 +136,11 @@ class Attempt {
     } catch (error) {
       if (this.#over) return;
       if (error instanceof LeaseLost || Date.now() - this.#renewedAt > LEASE) this.#refused(error);
-      else this.#context.log.warn({ job: this.#claim.lease.jobId, error }, 'lease not renewed, trying again');
+      else
+        this.#context.log.warn(
+          { job: this.#claim.lease.jobId, err: error },
+          'lease not renewed, trying again',
+        );
     }
   }
 
@@ -171,7 +167,7 @@ class Attempt {
         retryable: true,
       };
     this.#context.log.error(
-      { job: this.#claim.lease.jobId, error, lost: this.#lost },
+      { job: this.#claim.lease.jobId, err: error, lost: this.#lost },
       'job attempt given up',
     );
     this.#child.kill();

@@ -1,8 +1,8 @@
 /**
  * What supervisor and child tell each other over Node's IPC channel. A child works on one assignment and ends.
  *
- * Objects in the store: what lies under `jobs/{jobId}/` (checkpoints) is deleted when the job has ended; models and
- * supernets belong under `models/{id}/` and `supernets/{id}/` and are written just before `done`.
+ * Objects in the store: what lies under `jobs/{jobId}/` (checkpoints) is deleted when the job has ended. A model or
+ * supernet goes under the attempt's `outputs` just before `done`, and is deleted when the attempt does not succeed.
  */
 import type {
   Candidate,
@@ -54,6 +54,8 @@ export interface DatasetAssignment extends Common {
   /** null: to be detected. */
   readonly format: DatasetFormat | null;
   readonly uploadKey: string;
+  /** Of the upload, hex; null: not known yet. */
+  readonly sha256: string | null;
 }
 export interface JobAssignment extends Common {
   readonly kind: 'job';
@@ -77,6 +79,8 @@ export interface JobAssignment extends Common {
   /** `key` null: the built-in one. null: a pretrain job. */
   readonly supernet: StoredSupernet | null;
   readonly checkpoints: readonly Checkpoint[];
+  /** Prefix of the storage keys of what this attempt makes. */
+  readonly outputs: string;
   readonly engine: EngineChoice;
 }
 /** To start the engine and say what it is. */

@@ -4,13 +4,12 @@ import type { DatasetIndex } from '@ntaa/data';
 import type { NewModel, StoredFile } from '@ntaa/db';
 import { tf, type EngineInfo } from '@ntaa/engine';
 import { buildBundle, type ModelCard } from '@ntaa/export';
-import type { ObjectStore } from '@ntaa/storage';
 import { fold, type NamedTensors } from '@ntaa/supernet';
 import { Rng } from '@ntaa/random';
-import { putFile } from './put-file.js';
 import type { JobAssignment } from './protocol.js';
 import type { LoadedSupernet } from './run-job.js';
 import { VERSION } from './version.js';
+import type { WorkStore } from './work-store.js';
 
 const SERVED: Record<DownloadFormat, { filename: string; contentType: string }> = {
   onnx: { filename: 'model.onnx', contentType: 'application/octet-stream' },
@@ -28,7 +27,7 @@ export interface PublishInput {
   index: DatasetIndex;
   engine: EngineInfo;
   supernet: LoadedSupernet;
-  store: ObjectStore;
+  store: WorkStore;
   /** Empty folder for the files. */
   out: string;
 }
@@ -58,7 +57,8 @@ export async function publishModel(input: PublishInput): Promise<NewModel> {
     DownloadFormat,
     (typeof SERVED)[DownloadFormat],
   ][]) {
-    const stored = await putFile(store, `models/${id}/${served.filename}`, bundle.files[format].path);
+    const key = `${input.assignment.outputs}${served.filename}`;
+    const stored = await store.putFile(key, bundle.files[format].path);
     storage[format] = { ...stored, ...served };
   }
   return { id, ...about, files: bundle.manifest.files, storage };

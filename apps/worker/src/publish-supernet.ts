@@ -4,9 +4,9 @@ import type { PretrainOutcome, TargetData } from '@ntaa/adaptation';
 import type { NewSupernet } from '@ntaa/db';
 import type { EngineInfo } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
-import type { ObjectStore } from '@ntaa/storage';
 import { writeSafetensors } from '@ntaa/supernet';
 import type { JobAssignment } from './protocol.js';
+import type { WorkStore } from './work-store.js';
 
 /** Stores a pretrained supernet and says what becomes of it in the database. */
 export async function publishSupernet(input: {
@@ -15,11 +15,11 @@ export async function publishSupernet(input: {
   outcome: PretrainOutcome;
   data: TargetData;
   engine: EngineInfo;
-  store: ObjectStore;
+  store: WorkStore;
 }): Promise<{ supernet: NewSupernet; result: JobResult }> {
   const { assignment, request, outcome, data } = input;
   const id = newId('sn');
-  const key = `supernets/${id}/weights.safetensors`;
+  const key = `${assignment.outputs}weights.safetensors`;
   const { sha256, size } = await input.store.put(
     key,
     writeSafetensors(outcome.tensors, { format: 'ntaa-supernet' }),

@@ -1,27 +1,26 @@
 import { createHash } from 'node:crypto';
-import { createWriteStream, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buffer } from 'node:stream/consumers';
-import { pipeline } from 'node:stream/promises';
 import { adapt, Interrupted, prepareTarget, pretrain, usefulResolutions, type Ports } from '@ntaa/adaptation';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
 import { initEngine, type EngineInfo } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
-import { openStore, type ObjectStore } from '@ntaa/storage';
+import { ObjectMissing } from '@ntaa/storage';
 import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/supernet';
 import { publishModel } from './publish-model.js';
 import { publishSupernet } from './publish-supernet.js';
 import type { JobLink } from './link.js';
-import type { JobAssignment, StoredObjectRef } from './protocol.js';
+import type { JobAssignment } from './protocol.js';
+import { WorkStore } from './work-store.js';
 
 const CHECKPOINT = 'state';
 
 /** Works on one attempt of a job in this process, from fetching its images to handing in the model. */
 export async function runJob(assignment: JobAssignment, link: JobLink): Promise<void> {
-  const store = await openStore(assignment.store);
+  const store = await WorkStore.open(assignment.store);
   try {
     const engine = await initEngine(assignment.engine);
     if (assignment.attempt === 1)
@@ -29,6 +28,8 @@ export async function runJob(assignment: JobAssignment, link: JobLink): Promise<
     if (assignment.request.kind === 'adapt') await runAdapt(assignment, link, store, engine);
     else await runPretrain(assignment, link, store, engine);
   } catch (error) {
+    // An object that the database knows of is gone for now, or for good: the tries are counted.
+    if (error instanceof ObjectMissing) throw new JobError('storage-unavailable', error.message);
     if (!(error instanceof Interrupted)) throw error;
     await link.done({ status: error.wanted === 'cancel' ? 'cancelled' : 'paused' });
   } finally {
@@ -39,7 +40,7 @@ export async function runJob(assignment: JobAssignment, link: JobLink): Promise<
 async function runAdapt(
   assignment: JobAssignment,
   link: JobLink,
-  store: ObjectStore,
+  store: WorkStore,
   engine: EngineInfo,
 ): Promise<void> {
   const { request, scratch } = assignment;
@@ -101,7 +102,7 @@ async function runAdapt(
 async function runPretrain(
   assignment: JobAssignment,
   link: JobLink,
-  store: ObjectStore,
+  store: WorkStore,
   engine: EngineInfo,
 ): Promise<void> {
   const { request } = assignment;
@@ -131,13 +132,13 @@ export interface LoadedSupernet {
   tensors: NamedTensors;
 }
 
-async function loadSupernet({ supernet }: JobAssignment, store: ObjectStore): Promise<LoadedSupernet> {
+async function loadSupernet({ supernet }: JobAssignment, store: WorkStore): Promise<LoadedSupernet> {
   if (!supernet) throw new JobError('internal', 'The job names no supernet');
   if (supernet.key === null) {
     const { card, tensors, sha256 } = builtinSupernet();
     return { id: supernet.id, sha256, space: card.space, tensors };
   }
-  const bytes = await buffer(await store.get(supernet.key));
+  const bytes = await store.read(supernet.key);
   if (createHash('sha256').update(bytes).digest('hex') !== supernet.sha256)
     throw new JobError('storage-unavailable', `The stored weights of supernet ${supernet.id} are damaged`);
   return {
@@ -148,25 +149,25 @@ async function loadSupernet({ supernet }: JobAssignment, store: ObjectStore): Pr
   };
 }
 
-async function fetchData(assignment: JobAssignment, link: JobLink, store: ObjectStore, space: SearchSpace) {
+async function fetchData(assignment: JobAssignment, link: JobLink, store: WorkStore, space: SearchSpace) {
   const { pack } = assignment.dataset;
   const say = (fraction: number, message: string): void =>
     link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
   say(0, 'fetching the images');
   const indexFile = join(assignment.scratch, 'index.json');
-  await fetchFile(store, pack.index, indexFile);
+  await store.fetch(pack.index.key, indexFile, pack.index.sha256);
   const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
   const packed = new Map<number, string>();
   for (const resolution of usefulResolutions(space, index)) {
     const ref = pack.packed[resolution];
     if (!ref) continue;
     packed.set(resolution, join(assignment.scratch, `fetched-${resolution}.bin`));
-    await fetchFile(store, ref, packed.get(resolution)!);
+    await store.fetch(ref.key, packed.get(resolution)!, ref.sha256);
   }
   let fetched: Promise<string> | undefined;
   const encoded = join(assignment.scratch, 'images.bin');
   const data = await prepareTarget({
-    images: () => (fetched ??= fetchFile(store, pack.images, encoded).then(() => encoded)),
+    images: () => (fetched ??= store.fetch(pack.images.key, encoded, pack.images.sha256).then(() => encoded)),
     index,
     seed: assignment.request.seed ?? 0,
     space,
@@ -192,16 +193,7 @@ async function fetchData(assignment: JobAssignment, link: JobLink, store: Object
   return { data, index };
 }
 
-async function fetchFile(store: ObjectStore, ref: StoredObjectRef, path: string): Promise<void> {
-  const hash = createHash('sha256');
-  const body = await store.get(ref.key);
-  body.on('data', (chunk: Buffer) => hash.update(chunk));
-  await pipeline(body, createWriteStream(path));
-  if (hash.digest('hex') !== ref.sha256)
-    throw new JobError('storage-unavailable', 'A stored file of the dataset is damaged or was cut off');
-}
-
-function makePorts(assignment: JobAssignment, link: JobLink, store: ObjectStore): Ports {
+function makePorts(assignment: JobAssignment, link: JobLink, store: WorkStore): Ports {
   let serial = 0;
   return {
     progress: (stage, progress) => link.progress(stage, progress),
@@ -212,7 +204,7 @@ function makePorts(assignment: JobAssignment, link: JobLink, store: ObjectStore)
     checkpoint: {
       async load() {
         const last = assignment.checkpoints.find((checkpoint) => checkpoint.name === CHECKPOINT);
-        return last ? buffer(await store.get(last.key)) : null;
+        return last ? store.read(last.key) : null;
       },
       // The object is complete in the store before the database points at it; the one it replaces is deleted after.
       async save(bytes) {

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isTerminal, JobError } from '@ntaa/contracts';
-import type { Claim } from '@ntaa/db';
+import { JobError } from '@ntaa/contracts';
+import { outputFolder, type Claim } from '@ntaa/db';
 import type { Context } from './context.js';
 import { asFailure, attemptJob, LEASE, type AttemptEnd } from './job-attempt.js';
 import type { DatasetPack, JobAssignment } from './protocol.js';
 import { withScratch } from './scratch.js';
 
-/** Pause before the next attempt after a retryable failure, ms. */
+/** Pause before the next attempt after a first failure, ms. Later ones pause longer: the database says how long. */
 const RETRY_PAUSE = 1000;
 
 /** Handler of `job.run`: attempts the job until it has ended, is paused, or belongs to somebody else. */
@@ -15,7 +15,7 @@ export async function runJobs(context: Context, id: string, shutdown: AbortSigna
     const claim = await context.db.jobs.claim(id, context.worker, LEASE);
     if (claim === null) return;
     const end = await withScratch(context.scratch, (scratch) => attempt(context, claim, scratch, shutdown));
-    if (end !== 'lost' && isTerminal(end)) await context.store.deletePrefix(`jobs/${id}/`);
+    if (end === 'lost') await context.db.jobs.lost(claim.lease);
     if (end !== 'queued' && end !== 'stopping') return;
     // Tried again here and now: the queue still counts this very job as being worked on.
     await sleep(RETRY_PAUSE, undefined, { signal: shutdown }).catch(() => undefined);
@@ -32,7 +32,7 @@ async function attempt(
   try {
     assignment = await assemble(context, claim, scratch);
   } catch (error) {
-    context.log.error({ job: claim.lease.jobId, error }, 'a job could not be prepared');
+    context.log.error({ job: claim.lease.jobId, err: error }, 'a job could not be prepared');
     const { code, detail, retryable } = asFailure(error);
     return context.db.jobs.fail(claim.lease, { code, detail }, retryable);
   }
@@ -51,7 +51,8 @@ async function assemble(context: Context, claim: Claim, scratch: string): Promis
   if (request.kind === 'adapt' && supernet === null)
     throw new JobError('internal', `The supernet ${request.supernet ?? 'tiny'} is not there any more`);
   const { counts, labels, format } = row.dataset;
-  if (counts === null || labels === null) throw new Error(`${row.id} is ready without counts`);
+  if (counts === null || labels === null || row.sha256 === null)
+    throw new Error(`${row.id} is ready without counts or hash`);
   return {
     kind: 'job',
     jobId: lease.jobId,
@@ -70,6 +71,7 @@ async function assemble(context: Context, claim: Claim, scratch: string): Promis
     },
     supernet,
     checkpoints: await db.jobs.checkpoints(lease.jobId),
+    outputs: outputFolder({ kind: request.kind, id: lease.jobId, attempt: lease.attempt }),
     engine: config.engine,
     scratch,
     store: { dataDir: config.dataDir, s3: config.s3 },

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, mkdir, readdir, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -11,12 +12,15 @@ import { openDatabase, type Database } from '@ntaa/db';
 import { tinySpace } from '@ntaa/nas';
 import { openQueue, type Queue } from '@ntaa/queue';
 import { openStore, type ObjectStore } from '@ntaa/storage';
+import pg from 'pg';
 import { pino } from 'pino';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import yazl from 'yazl';
 import { startStack, type TestStack } from '../../../test/setup/stack.js';
+import type { Context } from './context.js';
 import { startSupervisor, type Supervisor } from './supervisor.js';
+import { validateDataset } from './validate-dataset.js';
 
 const TENANT = 'default';
 const LIMIT = { timeout: 60_000, interval: 50 };
@@ -68,14 +72,37 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+/** What the supervisor logs, a line each. */
+let logged: Record<string, unknown>[];
+
+/** `s3Port`: of a server on this machine that is to be taken for S3; null: files. */
+function contextWith(s3Port: number | null): Context {
+  const credentials = { accessKeyId: 'a', secretAccessKey: 'b' };
+  const s3 = { bucket: 'stuck', endpoint: `http://127.0.0.1:${s3Port}`, region: 'x', credentials };
+  logged = [];
+  const write = (line: string) => void logged.push(JSON.parse(line) as Record<string, unknown>);
+  const settings = s3Port === null ? config : { ...config, s3 };
+  const scratch = join(folder, 'scratch');
+  return { config: settings, db, store, log: pino({}, { write }), worker: 'test', scratch };
+}
 async function start(stuck = false): Promise<void> {
   const { port } = tarPit.address() as AddressInfo;
-  const credentials = { accessKeyId: 'a', secretAccessKey: 'b' };
-  const s3 = { bucket: 'stuck', endpoint: `http://127.0.0.1:${port}`, region: 'x', credentials };
-  const log = pino({ level: 'silent' });
-  const scratch = join(folder, 'scratch');
-  const settings = stuck ? { ...config, s3 } : config;
-  supervisor = await startSupervisor({ config: settings, db, store, log, worker: 'test', scratch }, queue);
+  supervisor = await startSupervisor(contextWith(stuck ? port : null), queue);
+}
+
+/** Deletes what was given up, as the API does, and says what is left in the store. */
+async function left(prefix = ''): Promise<string[]> {
+  const remove = (key: string) => (key.endsWith('/') ? store.deletePrefix(key) : store.delete(key));
+  await db.garbage.collect(1000, remove);
+  const keys: string[] = [];
+  for await (const { key } of store.list(prefix)) keys.push(key);
+  return keys.sort();
+}
+async function sql(text: string, values: unknown[]): Promise<void> {
+  const client = new pg.Client({ connectionString: stack.databaseUrl });
+  await client.connect();
+  await client.query(text, values);
+  await client.end();
 }
 
 async function zip(files: Record<string, Buffer>): Promise<Buffer> {
@@ -104,6 +131,16 @@ async function upload(bytes: Buffer): Promise<string> {
   return id;
 }
 
+const hashOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+/** A dataset to be validated, not yet in the queue. `bytes` null: its archive is gone. */
+async function newDataset(uploadKey: string, bytes: Buffer | null, sha256: string | null): Promise<string> {
+  const id = newId('ds');
+  if (bytes) await store.put(uploadKey, bytes);
+  await db.datasets.create({ id, name: 'x', format: null, tenant: TENANT, uploadKey, sha256, bytes: 1 });
+  return id;
+}
+
 async function readyDataset(): Promise<string> {
   const id = newId('ds');
   const sha256 = '0'.repeat(64);
@@ -124,17 +161,7 @@ async function readyDataset(): Promise<string> {
 
 /** A job whose trainer hangs on the store that never answers; resolves when it does. */
 async function stuckJob(): Promise<{ id: string; trainer: Socket }> {
-  await db.supernets.upsertBuiltin({
-    name: 'tiny',
-    source: 'test',
-    paradigm: 'supervised',
-    search_space: tinySpace,
-    architectures: 1,
-    params: 1,
-    size_bytes: 1,
-    sha256: '0'.repeat(64),
-    metrics: {},
-  });
+  await builtin();
   const request: AdaptRequest = {
     kind: 'adapt',
     task: 'classification',
@@ -148,6 +175,19 @@ async function stuckJob(): Promise<{ id: string; trainer: Socket }> {
   return { id: job.id, trainer };
 }
 const job = async (id: string) => (await db.jobs.get(TENANT, id))!;
+async function builtin(): Promise<void> {
+  await db.supernets.upsertBuiltin({
+    name: 'tiny',
+    source: 'test',
+    paradigm: 'supervised',
+    search_space: tinySpace,
+    architectures: 1,
+    params: 1,
+    size_bytes: 1,
+    sha256: '0'.repeat(64),
+    metrics: {},
+  });
+}
 
 it('ingests an archive in a child and leaves only the packed dataset', async () => {
   await start();
@@ -155,11 +195,8 @@ it('ingests an archive in a child and leaves only the packed dataset', async () 
   await expect.poll(async () => (await db.datasets.get(TENANT, id))!.status, LIMIT).toBe('ready');
   const dataset = (await db.datasets.get(TENANT, id))!;
   expect(dataset.counts).toMatchObject({ images: 40, classes: 2 });
-  await expect.poll(() => store.head(`uploads/${id}`), LIMIT).toBeNull();
-  const keys: string[] = [];
-  for await (const { key } of store.list('')) keys.push(key);
   const files = ['images.bin', 'index.json', 'packed-24.bin', 'packed-32.bin'];
-  expect(keys.sort()).toEqual(files.map((file) => `datasets/${id}/${file}`));
+  expect(await left()).toEqual(files.map((file) => `datasets/${id}/${file}`));
   await supervisor!.close();
   expect(await readdir(join(folder, 'scratch'))).toEqual([]);
 });
@@ -171,7 +208,56 @@ it('marks a broken archive invalid with its code', async () => {
   await expect.poll(async () => (await db.datasets.get(TENANT, id))!.status, LIMIT).toBe('invalid');
   const { report } = (await db.datasets.get(TENANT, id))!;
   expect(report!.error!.code).toBe('archive-corrupt');
-  await expect.poll(() => store.head(`uploads/${id}`), LIMIT).toBeNull();
+  expect(await left()).toEqual([]);
+});
+
+it('learns the hash of an upload that came in parts, and refuses to read a damaged one', async () => {
+  const whole = await images();
+  const context = contextWith(null);
+  const never = new AbortController().signal;
+  for (const [bytes, sha256] of [
+    [whole, null],
+    [whole.subarray(1), hashOf(whole)],
+  ] as const) {
+    // prettier-ignore
+    const id = await newDataset(`uploads/${newId('up')}`, bytes, sha256);
+    await validateDataset(context, id, never);
+    const dataset = (await db.datasets.get(TENANT, id))!;
+    expect(dataset.sha256).toBe(hashOf(whole));
+    expect(dataset.status).toBe(sha256 === null ? 'ready' : 'validating');
+  }
+});
+
+it('gives an upload up that is gone from a store that answers, after some tries', async () => {
+  const id = await newDataset('uploads/gone', null, 'ab'.repeat(32));
+  const context = contextWith(null);
+  for (let failures = 1; failures <= 5; failures++) {
+    expect((await db.datasets.get(TENANT, id))!.status).toBe('validating');
+    await validateDataset(context, id, new AbortController().signal);
+  }
+  const { status, report } = (await db.datasets.get(TENANT, id))!;
+  expect(status).toBe('invalid');
+  expect(report!.error).toMatchObject({ code: 'upload-missing', detail: expect.stringMatching(/again/) });
+});
+
+it('keeps a dataset through an outage of the store, but not for ever', async () => {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((closed) => probe.close(closed));
+  const outage = contextWith(port);
+  const never = new AbortController().signal;
+  const whole = await images();
+  const [lucky, unlucky] = [await newDataset('uploads/a', whole, null), await newDataset('uploads/b', whole, null)]; // prettier-ignore
+  await sql('UPDATE datasets SET failures = $2 WHERE id = $1', [lucky, 100]);
+  await sql('UPDATE datasets SET failures = $2 WHERE id = $1', [unlucky, 719]);
+  await validateDataset(outage, lucky, never);
+  expect((await db.datasets.get(TENANT, lucky))!.status).toBe('validating');
+  await validateDataset(contextWith(null), lucky, never);
+  expect((await db.datasets.get(TENANT, lucky))!.status).toBe('ready');
+  await validateDataset(outage, unlucky, never);
+  const { status, report } = (await db.datasets.get(TENANT, unlucky))!;
+  expect([status, report!.error!.code]).toEqual(['invalid', 'storage-unavailable']);
 });
 
 it('kills a trainer that does not obey a cancel', async () => {
@@ -204,15 +290,47 @@ it('tries again after a trainer was killed, and gives the job back when it shuts
 it('kills its trainer and writes nothing when the lease is lost', async () => {
   await start(true);
   const { id, trainer } = await stuckJob();
-  const { databaseUrl } = stack;
-  const { default: pg } = await import('pg');
-  const client = new pg.Client({ connectionString: databaseUrl });
-  await client.connect();
-  await client.query(`UPDATE jobs SET lease_token = 'another' WHERE id = $1`, [id]);
-  await client.end();
+  await sql(`UPDATE jobs SET lease_token = 'another' WHERE id = $1`, [id]);
   await once(trainer, 'close');
   await supervisor!.close();
   expect(await job(id)).toMatchObject({ status: 'running', attempt: 1, error: null });
+});
+
+it('says why a lease could not be renewed, and goes on when it can be again', async () => {
+  await start(true);
+  const { id } = await stuckJob();
+  await sql('ALTER TABLE jobs RENAME TO hidden', []);
+  const warning = () => logged.find(({ msg }) => msg === 'lease not renewed, trying again');
+  await expect.poll(warning, LIMIT).toBeDefined();
+  await sql('ALTER TABLE hidden RENAME TO jobs', []);
+  expect(warning()).toMatchObject({ job: id, err: { message: expect.stringMatching(/jobs/) } });
+  await supervisor!.close();
+  expect(await job(id)).toMatchObject({ status: 'queued', attempt: 1, error: null });
+});
+
+it('leaves nothing of a job whose lease is lost while it hands in its model', async () => {
+  await start();
+  const dataset = (await upload(await images())) as 'ds_';
+  await expect.poll(async () => (await db.datasets.get(TENANT, dataset))!.status, LIMIT).toBe('ready');
+  await builtin();
+  const request: AdaptRequest = { kind: 'adapt', task: 'classification', dataset, baseline: false, budget: { max_candidates: 1 } }; // prettier-ignore
+  const { id } = (await db.jobs.create(TENANT, request)) as { id: string };
+  await queue.add('job.run', { job_id: id }, { dedupe: id });
+  const LONG = { timeout: 150_000, interval: 20 };
+  await expect.poll(async () => (await job(id)).stage, LONG).toBe('export');
+  // From here on nothing of it can be recorded; then another holds it, and it is cancelled.
+  const client = new pg.Client({ connectionString: stack.databaseUrl });
+  await client.connect();
+  await client.query('BEGIN');
+  await client.query('SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE', [id]);
+  const models = async () => (await left('models/')).length;
+  await expect.poll(models, LONG).toBe(4);
+  await client.query(`UPDATE jobs SET lease_token = NULL, status = 'cancelled' WHERE id = $1`, [id]);
+  await client.query('COMMIT');
+  await client.end();
+  await expect.poll(models, LIMIT).toBe(0);
+  expect(await left()).toEqual((await left()).filter((key) => key.startsWith(`datasets/${dataset}/`)));
+  expect(await job(id)).toMatchObject({ status: 'cancelled', result: null });
 });
 
 it('takes its child along when it is killed itself', async () => {

@@ -1,5 +1,5 @@
-import type { DatasetReport } from '@ntaa/contracts';
-import type { WorkerDataset } from '@ntaa/db';
+import type { DatasetCode, DatasetReport, JobFailureCode } from '@ntaa/contracts';
+import { datasetFolder, type WorkerDataset } from '@ntaa/db';
 import type { Context } from './context.js';
 import { forkChild, type ChildEnd } from './forked.js';
 import type { ChildMessage, DatasetOutcome, Failure } from './protocol.js';
@@ -7,10 +7,28 @@ import { withScratch } from './scratch.js';
 
 /** Tries before an archive that crashes its decoder is refused. */
 const TRIES = 2;
+/**
+ * Failures that are not the archive's before it is given up, with pauses of up to two minutes between them: a store may
+ * be away for a day, but one that answers and has no such object will hardly have it later.
+ */
+const PATIENCE: Partial<Record<JobFailureCode, number>> = { 'storage-unavailable': 720 };
+const LITTLE_PATIENCE = 5;
+/** As what they are reported then. */
+const REFUSALS: Partial<Record<JobFailureCode, [DatasetCode, string]>> = {
+  'dataset-unavailable': [
+    'upload-missing',
+    'The uploaded archive is gone from the object store; upload it again',
+  ],
+  'storage-unavailable': [
+    'storage-unavailable',
+    'The object store could not be read for a day; upload it again',
+  ],
+};
+const UNKNOWN: [DatasetCode, string] = ['internal', 'Validating it failed on our side, again and again'];
 
 /**
- * Handler of `dataset.validate`: has a child ingest the upload and records what came of it. Rejects (the queue then
- * tries again) when the service itself could not do it; an archive that is at fault makes the dataset invalid.
+ * Handler of `dataset.validate`: has a child ingest the upload and records what came of it. An archive that is at fault
+ * makes the dataset invalid at once; when the service could not do it, the reconciler has it tried again later.
  */
 export async function validateDataset(context: Context, id: string, signal: AbortSignal): Promise<void> {
   for (let attempt = 1; attempt <= TRIES; attempt++) {
@@ -23,16 +41,21 @@ export async function validateDataset(context: Context, id: string, signal: Abor
     signal.throwIfAborted();
     context.log.warn({ dataset: id, attempt, failure, stderr: end.stderr }, 'validating a dataset failed');
     // Storage or database trouble says nothing about the archive.
-    if (failure.reported) throw new Error(`Validating ${id}: ${failure.detail}`);
+    if (failure.reported) return postpone(context, id, failure.code);
   }
-  const detail = 'Reading the archive made its decoder crash, twice';
-  const report: DatasetReport = {
-    error: { code: 'decoder-crashed', detail, where: null },
-    skipped: [],
-    warnings: [],
-    sizes: null,
-  };
-  await conclude(context, id, { status: 'invalid', report });
+  await refuse(context, id, 'decoder-crashed', 'Reading the archive made its decoder crash, twice');
+}
+
+async function postpone(context: Context, id: string, code: JobFailureCode): Promise<void> {
+  const failures = await context.db.datasets.postpone(id);
+  if (failures >= (PATIENCE[code] ?? LITTLE_PATIENCE))
+    await refuse(context, id, ...(REFUSALS[code] ?? UNKNOWN));
+}
+
+function refuse(context: Context, id: string, code: DatasetCode, detail: string): Promise<void> {
+  const error = { code, detail, where: null };
+  const report: DatasetReport = { error, skipped: [], warnings: [], sizes: null };
+  return conclude(context, id, { status: 'invalid', report });
 }
 
 /** `failure` null: it is concluded. `reported`: the child itself said so, it did not just die. */
@@ -57,11 +80,13 @@ async function ingestInChild(
       datasetId: row.id,
       format: row.format,
       uploadKey: row.uploadKey,
+      sha256: row.sha256,
       scratch,
       store: { dataDir: config.dataDir, s3: config.s3 },
     },
     handle,
-    (error) => context.log.error({ dataset: row.id, error }, 'a validated dataset could not be recorded'),
+    (error) =>
+      context.log.error({ dataset: row.id, err: error }, 'a validated dataset could not be recorded'),
   );
   const abort = (): void => child.kill();
   signal.addEventListener('abort', abort);
@@ -72,14 +97,14 @@ async function ingestInChild(
   return { failure: { ...(reported ?? end.failure), reported: reported !== undefined }, end };
 }
 
-/** Records the outcome, then deletes what nothing refers to any more. */
-async function conclude(context: Context, id: string, outcome: DatasetOutcome): Promise<void> {
-  const { db, store } = context;
-  const upload = (await db.datasets.forWorker(id))?.uploadKey;
-  if (outcome.status === 'ready') {
-    const recorded = await db.datasets.markReady(id, outcome.ready);
-    // Deleted meanwhile: its objects go with it. Validated by another worker: they are the same bytes.
-    if (!recorded && (await db.datasets.forWorker(id)) === null) await store.deletePrefix(`datasets/${id}/`);
-  } else await db.datasets.markInvalid(id, outcome.report, outcome.found);
-  if (upload !== undefined) await store.delete(upload);
+/** Records the outcome. What a dataset that is gone or refused left in the store goes with it. */
+async function conclude({ db }: Context, id: string, outcome: DatasetOutcome): Promise<void> {
+  if (outcome.status === 'invalid') {
+    await db.datasets.markInvalid(id, outcome.report, outcome.found);
+    return;
+  }
+  if (await db.datasets.markReady(id, outcome.ready)) return;
+  // Validated by another worker meanwhile: they are the same bytes, under the same keys.
+  const row = await db.datasets.forWorker(id);
+  if (row?.status !== 'ready') await db.garbage.add([datasetFolder(id)]);
 }

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type {
@@ -14,11 +15,13 @@ import type {
   Prediction,
   PretrainRequest,
   Supernet,
+  Upload,
 } from '@ntaa/contracts';
 import { saveVerified, type Downloaded } from './download.js';
 import { jobEvents, type EventOptions } from './events.js';
 import { Http, type Page, type PageOptions, type Query } from './http.js';
 import { multipart, type Part } from './multipart.js';
+import { sendParts } from './parts.js';
 
 export interface ClientOptions {
   /** Address of the service, without `/v1`: `http://127.0.0.1:3000`. */
@@ -71,6 +74,21 @@ export class NtaaClient {
       body,
       signal: options.signal,
     });
+  }
+  /** The same in parts of some 32 MB, each of which is sent again when it breaks: for large files and poor networks. */
+  async uploadDatasetInParts(
+    path: string,
+    { name, format, filename, signal }: UploadOptions = {},
+  ): Promise<Dataset> {
+    const { size } = await stat(path);
+    const upload = await this.#http.send<Upload>(
+      'POST',
+      '/v1/uploads',
+      { size, filename: filename ?? basename(path) },
+      { signal },
+    );
+    await sendParts(path, upload, signal);
+    return this.#http.send('POST', '/v1/datasets', { upload: upload.id, name, format }, { signal });
   }
   dataset(dataset: string): Promise<Dataset> {
     return this.#http.json('GET', `/v1/datasets/${id(dataset)}`);

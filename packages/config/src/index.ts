@@ -1,2 +1,15 @@
 export { parseConfig, ConfigError, ENGINES, LOG_LEVELS } from './config.js';
 export type { Config, S3Config, EngineChoice, LogLevel } from './config.js';
+export { makeDataFolder, unusableFolder } from './data-folder.js';
+export { databaseOf, openDependency, queueOf, storageOf, type Dependency } from './dependency.js';
+export {
+  cannotListen,
+  failStart,
+  LAUNCHED,
+  messageFor,
+  processConfig,
+  StartError,
+  tellLauncher,
+  whenOrphaned,
+  type LauncherMessage,
+} from './start.js';

@@ -63,7 +63,7 @@ export class Reader {
   }
 }
 
-/** For messages and logs. */
+/** For messages. A password may hold any character, as this is also for addresses that are not well-formed. */
 function withoutPassword(value: string): string {
-  return value.replace(/\/\/([^/@]*):[^/]*@/, '//$1:***@');
+  return value.replace(/\/\/([^/@:]*):.*@/, '//$1:***@').replace(/(password=)[^&]*/i, '$1***');
 }

@@ -47,7 +47,12 @@ export const DatasetReport = Type.Object({
     Type.Null(),
   ]),
   skipped: Type.Array(ReportItem),
-  warnings: Type.Array(ReportItem),
+  warnings: Type.Array(ReportItem, {
+    description:
+      'Among them `duplicate-image` (the same bytes) and `near-duplicates` (the same picture of the same class, ' +
+      're-encoded or resized; not looked for in idx arrays, images under 16 px, or images of nearly one colour). ' +
+      'Both are kept in one split',
+  }),
   /** Smallest, median and largest image side, px. */
   sizes: Type.Union([
     Type.Object({ min: Type.Integer(), median: Type.Integer(), max: Type.Integer() }),

@@ -7,3 +7,4 @@ export * from './list.js';
 export * from './model.js';
 export * from './problem.js';
 export * from './queue.js';
+export * from './upload.js';

@@ -82,12 +82,16 @@ export const Budget = Type.Object(
 );
 export type Budget = Static<typeof Budget>;
 
-export const Metadata = Type.Record(
-  Type.String({ minLength: 1, maxLength: 64 }),
-  Type.String({ maxLength: 512 }),
-  {
-    maxProperties: 16,
-  },
+/** Notes of the caller's own. (Not Type.Record: its pattern `^.*$` would let keys with line ends pass unchecked.) */
+export const Metadata = Type.Unsafe<Record<string, string>>(
+  Type.Object(
+    {},
+    {
+      additionalProperties: Type.String({ maxLength: 512 }),
+      propertyNames: { type: 'string', minLength: 1, maxLength: 64 },
+      maxProperties: 16,
+    },
+  ),
 );
 const Objective = Type.Union([Type.Literal('macs'), Type.Literal('params'), Type.Literal('latency')]);
 const Seed = Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, default: 0 });
@@ -97,7 +101,9 @@ export const AdaptRequest = Type.Object(
     kind: Type.Literal('adapt'),
     task: Type.Literal('classification'),
     dataset: Id('ds'),
-    supernet: Type.Optional(Type.String({ default: 'tiny', description: 'Name or id' })),
+    supernet: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 100, default: 'tiny', description: 'Name or id' }),
+    ),
     paradigm: Type.Optional(Type.Literal('supervised')),
     objective: Type.Optional(Objective),
     constraints: Type.Optional(Constraints),

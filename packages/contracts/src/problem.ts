@@ -78,6 +78,10 @@ export const DATASET_CODES = [
   'degenerate-target',
   'reid-protocol',
   'decoder-crashed',
+  // Through no fault of the archive, and after many tries:
+  'upload-missing',
+  'storage-unavailable',
+  'internal',
 ] as const;
 export type DatasetCode = (typeof DATASET_CODES)[number];
 
@@ -107,8 +111,8 @@ export const JOB_FAILURES = {
 export type JobFailureCode = keyof typeof JOB_FAILURES;
 export class JobError extends Error {
   readonly code: JobFailureCode;
-  constructor(code: JobFailureCode, message: string) {
-    super(message);
+  constructor(code: JobFailureCode, message: string, options?: ErrorOptions) {
+    super(message, options);
     this.name = 'JobError';
     this.code = code;
   }

@@ -53,7 +53,7 @@ describe('decodeImage', () => {
     expect(at(pixels, 8, 2)).toEqual([255, 0, 0]);
     expect(at(pixels, 8, 13)).toEqual([0, 0, 255]);
     const tall = await noise(20, 30).withMetadata({ orientation: 8 }).jpeg().toBuffer();
-    expect(await inspectImage(tall)).toEqual({ width: 30, height: 20, frames: 1 });
+    expect(await inspectImage(tall)).toMatchObject({ width: 30, height: 20, frames: 1 });
   });
 
   it('lays transparent pixels on the background', async () => {
@@ -142,7 +142,7 @@ describe('inspectImage', () => {
       lossless: await noise(200, 150).webp({ lossless: true }).toBuffer(),
     };
     for (const [name, image] of Object.entries(images)) {
-      expect(await inspectImage(image)).toEqual({ width: 200, height: 150, frames: 1 });
+      expect(await inspectImage(image)).toMatchObject({ width: 200, height: 150, frames: 1 });
       for (const share of [0.2, 0.5, 0.9, 0.98]) {
         const part = image.subarray(0, Math.floor(image.length * share));
         const found = await inspectImage(part).then(
@@ -172,7 +172,7 @@ describe('inspectImage', () => {
     const image = await sharp(Buffer.from(Array.from({ length: 16 * 32 * 3 }, (_, i) => i % 251)), { raw })
       .webp()
       .toBuffer();
-    expect(await inspectImage(image)).toEqual({ width: 16, height: 16, frames: 2 });
+    expect(await inspectImage(image)).toMatchObject({ width: 16, height: 16, frames: 2 });
     expect(await decodeImage(image, options)).toHaveLength(16 * 16 * 3);
   });
 });

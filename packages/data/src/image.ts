@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { ProblemError } from '@ntaa/contracts';
+import { fingerprint, sizeForPrint, type Fingerprint } from './fingerprint.js';
 import { sharp } from './sharp.js';
 import type { PackOptions } from './types.js';
 
 const PIXELS = 50e6;
+const WHITE = { r: 255, g: 255, b: 255 };
 
 /** Why an image was not accepted: a code and a sentence of the report. */
 export class ImageError extends Error {
@@ -21,6 +23,8 @@ export interface ImageFacts {
   height: number;
   /** More than one for an animation, of which the first frame counts. */
   frames: number;
+  /** null: there is nothing to know it by. */
+  print: Fingerprint | null;
 }
 
 const ascii = (bytes: Uint8Array, from: number, to: number) =>
@@ -80,13 +84,22 @@ function translate(error: unknown, bytes: Uint8Array, pixels: number): ImageErro
 export async function inspectImage(bytes: Uint8Array, pixels = PIXELS): Promise<ImageFacts> {
   sniff(bytes);
   try {
-    const { autoOrient, pages } = await openImage(bytes, pixels).metadata();
-    // A box filter reads all pixels; shrinking inside the JPEG decoder would not.
-    await openImage(bytes, pixels)
-      .resize(16, 16, { fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false })
+    const { autoOrient, pages, orientation, width, height } = await openImage(bytes, pixels).metadata();
+    const size = sizeForPrint(width, height);
+    // A box filter reads all pixels; shrinking inside the JPEG decoder would not. Turned upright when it is small: to
+    // turn an image is to hold all of it.
+    const shrunk = await openImage(bytes, pixels)
+      .flatten({ background: WHITE })
+      .toColourspace('srgb')
+      .resize(size.width, size.height, { fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false })
       .raw()
       .toBuffer();
-    return { width: autoOrient.width, height: autoOrient.height, frames: pages ?? 1 };
+    return {
+      width: autoOrient.width,
+      height: autoOrient.height,
+      frames: pages ?? 1,
+      print: fingerprint(shrunk, size.width, size.height, orientation),
+    };
   } catch (error) {
     throw translate(error, bytes, pixels);
   }

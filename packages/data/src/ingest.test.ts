@@ -54,6 +54,24 @@ async function good(prefix = ''): Promise<{ path: string; data: Buffer }[]> {
 const asTar = (members: readonly { path: string; data: Buffer }[]): TarMember[] =>
   members.map(({ path, data }) => ({ name: path, data }));
 
+it('refuses labels that cannot be stored, and shows names so that they can be', async () => {
+  const images = Array.from({ length: 12 }, (_, i) => i);
+  const members = await Promise.all(images.map(async (i) => ({ path: `${i}.png`, data: await png(i) })));
+  const csv = (label: (i: number) => string, more = '') =>
+    zip([
+      ...members,
+      {
+        path: 'labels.csv',
+        data: `path,label\n${images.map((i) => `${i}.png,${label(i)}`).join('\n')}\n${more}`,
+      },
+    ]);
+  for (const odd of ['x'.repeat(256), 'a\0b'])
+    expect((await refusal(csv((i) => (i % 2 ? 'y' : odd)))).code).toBe('format-invalid');
+  const { report, counts } = await take(csv((i) => 'yz'[i % 2]!, `a\0${'b'.repeat(5000)}.png,y`));
+  expect(counts.skipped).toBe(1);
+  expect(report.skipped[0]!.path).toMatch(/^a\ufffdb{1100,}…$/);
+});
+
 describe('kinds of archives', () => {
   it('gives the same dataset for zip, tar and tar.gz, whatever the order', async () => {
     const members = await good();

@@ -49,14 +49,13 @@ export class BatchLoader {
   }
 
   /**
-   * Batch of training step `step` (from 0), always of batchSize images: a pure function of (seed, step). Epochs are
-   * seeded shuffles laid end to end, so that a batch may reach into the next epoch.
+   * Batch of training step `step` (from 0), of batchSize images, or those at places `from` to `to` of it: a pure
+   * function of (seed, step). Epochs are seeded shuffles laid end to end, so a batch may reach into the next epoch.
    */
-  batch(step: number): Batch {
+  batch(step: number, from = 0, to = this.#options.batchSize): Batch {
     const { batchSize, policy, seed } = this.#options;
-    const chosen = new Int32Array(batchSize);
-    for (let i = 0; i < batchSize; i++) chosen[i] = this.#at(step * batchSize + i);
-    return this.#gather(chosen, (i) => policy && new Rng(...seed, 'augment', step, i));
+    const chosen = Int32Array.from({ length: to - from }, (_, i) => this.#at(step * batchSize + from + i));
+    return this.#gather(chosen, (i) => policy && new Rng(...seed, 'augment', step, from + i));
   }
 
   /** All images once, in the order of `indices`, not augmented; the last batch may be smaller. */

@@ -64,6 +64,15 @@ async function decode(
 /** Sets up to this many bytes are held in memory; larger ones are read from the file as needed. */
 const HELD_BYTES = 64e6;
 
+/** What another thread needs to read the same images: structured-clonable. */
+export interface PackedHandle {
+  file: string;
+  count: number;
+  width: number;
+  height: number;
+  held: SharedArrayBuffer | null;
+}
+
 /** The packed file, read by position. */
 export class PackedImages {
   readonly count: number;
@@ -71,11 +80,19 @@ export class PackedImages {
   readonly height: number;
   /** Bytes of one image. */
   readonly stride: number;
+  readonly #path: string;
   readonly #file: number;
-  readonly #held: Uint8Array | null = null;
+  readonly #held: Uint8Array<SharedArrayBuffer> | null = null;
   #open = true;
 
-  constructor(file: string, count: number, width: number, height: number) {
+  constructor(
+    file: string,
+    count: number,
+    width: number,
+    height: number,
+    held: SharedArrayBuffer | null = null,
+  ) {
+    this.#path = file;
     this.count = count;
     this.width = width;
     this.height = height;
@@ -88,10 +105,21 @@ export class PackedImages {
         `${file} has ${actual} bytes, not the ${expected} of ${count} ${width}x${height} images`,
       );
     }
-    if (expected <= HELD_BYTES) {
-      this.#held = new Uint8Array(expected);
+    if (held) this.#held = new Uint8Array(held);
+    else if (expected <= HELD_BYTES) {
+      this.#held = new Uint8Array(new SharedArrayBuffer(expected));
       this.#fill(this.#held, 0, expected, 0);
     }
+  }
+
+  /** The same images in another thread, which shares the memory and closes its own. */
+  static attach({ file, count, width, height, held }: PackedHandle): PackedImages {
+    return new PackedImages(file, count, width, height, held);
+  }
+
+  get handle(): PackedHandle {
+    const { count, width, height } = this;
+    return { file: this.#path, count, width, height, held: this.#held?.buffer ?? null };
   }
 
   /** Copies image `index`, uint8 [height, width, 3], into `out` at `offset`. */

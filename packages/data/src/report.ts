@@ -6,15 +6,25 @@ import {
   type ReportItem,
 } from '@ntaa/contracts';
 import type { Annotation, Layout } from './formats/layout.js';
+import type { Fingerprint } from './fingerprint.js';
 import type { ImageError } from './image.js';
+import { findNearDuplicates } from './near-duplicates.js';
 import type { IngestResult, Sample } from './types.js';
 
 /** An accepted image whose label is still a name. */
-export type Accepted = Annotation & Omit<Sample, 'label' | keyof Annotation>;
+export type Accepted = Annotation &
+  Omit<Sample, 'label' | 'repeats' | keyof Annotation> & { print: Fingerprint | null };
 
 const LISTED = 1000;
+/** Characters of a path or sentence of the report, and of a label. */
+const LONGEST_TEXT = 1200;
+const LONGEST_LABEL = 255;
+/** Characters that no database stores: NUL, and halves of surrogate pairs. */
+const UNSTORABLE = /[\0\p{Cs}]/gu;
 const SMALL_CLASS = 10;
 const FEWEST_IMAGES = 10;
+/** Pairs named of many near-duplicates. */
+const EXAMPLES = 5;
 
 /** What is found on the way: the report's lists. */
 export class Findings {
@@ -29,7 +39,11 @@ export class Findings {
   }
   report(error: DatasetError | null, sizes: DatasetReport['sizes']): DatasetReport {
     return {
-      error: error && { code: error.code, detail: error.message, where: error.where ?? null },
+      error: error && {
+        code: error.code,
+        detail: printable(error.message),
+        where: error.where === undefined ? null : printable(error.where),
+      },
       skipped: capped(this.skipped),
       warnings: capped(this.warnings),
       sizes,
@@ -39,9 +53,19 @@ export class Findings {
 
 /** The first thousand, and one line that counts the others. */
 function capped(items: readonly ReportItem[]): ReportItem[] {
-  if (items.length <= LISTED) return [...items];
+  const listed = items.slice(0, LISTED).map(({ path, code, detail }) => ({
+    path: printable(path),
+    code,
+    detail: printable(detail),
+  }));
   const more = items.length - LISTED;
-  return [...items.slice(0, LISTED), { path: '', code: 'more', detail: `and ${more} more` }];
+  return more > 0 ? [...listed, { path: '', code: 'more', detail: `and ${more} more` }] : listed;
+}
+
+/** What an archive or an annotation calls something, so that it can be stored and read. */
+function printable(text: string): string {
+  const clean = text.replace(UNSTORABLE, '\ufffd');
+  return clean.length > LONGEST_TEXT ? `${clean.slice(0, LONGEST_TEXT)}…` : clean;
 }
 
 /** A dataset that is refused whole, with everything that had been found until then. */
@@ -74,13 +98,24 @@ export function judge(
   accepted.sort((a, b) => (a.path < b.path ? -1 : 1));
   const names = labelNames(accepted.map(({ label }) => label));
   const position = new Map(names.map((name, i) => [name, i]));
-  const samples = accepted.map((image): Sample => ({ ...image, label: position.get(image.label)! }));
+  const { repeats, uniform } = findNearDuplicates(accepted);
+  const samples = accepted.map(({ print: _, ...image }, i): Sample => {
+    const first = accepted[repeats[i] ?? -1];
+    return { ...image, label: position.get(image.label)!, ...(first && { repeats: first.path }) };
+  });
   const labels = names.map((name) => ({ name, count: 0 }));
   for (const { label } of samples) labels[label]!.count++;
   refuse(samples, labels, target, findings);
   for (const { name, count } of labels)
     if (count < SMALL_CLASS) findings.warn('', 'class-small', `class ${name} has ${count} images`);
   warnOfDuplicates(samples, names, findings);
+  warnOfNearDuplicates(samples, findings);
+  for (const name of uniform)
+    findings.warn(
+      '',
+      'class-uniform',
+      `the images of class ${name} look so much alike that none can be kept apart`,
+    );
   const splits = splitCounts(samples);
   if (splits && target === 'label') warnOfSplits(samples, names, findings);
   const counts: DatasetCounts = {
@@ -109,6 +144,12 @@ function refuse(
     throw new DatasetError(
       'no-images',
       `no file is a usable image${first ? `; the first, ${first.path}: ${first.detail}` : ''}`,
+    );
+  const odd = labels.find(({ name }) => name.length > LONGEST_LABEL || printable(name) !== name);
+  if (odd)
+    throw new DatasetError(
+      'format-invalid',
+      `the label ${JSON.stringify(odd.name.slice(0, 40))} has more than ${LONGEST_LABEL} characters, or a NUL`,
     );
   if (labels.length < 2 && target !== 'label')
     throw new DatasetError('degenerate-target', `every image has the ${target} "${labels[0]!.name}"`);
@@ -142,6 +183,24 @@ function warnOfDuplicates(samples: readonly Sample[], names: readonly string[], 
     if (same && same.split !== sample.split)
       findings.warn(sample.path, 'split-leak', `the same bytes as ${same.path} in another split`);
   }
+}
+
+/** One line for all of them, with examples; and one for each that crosses splits which the archive names. */
+function warnOfNearDuplicates(samples: readonly Sample[], findings: Findings): void {
+  const byPath = new Map(samples.map((sample) => [sample.path, sample]));
+  const copies = samples.filter(({ repeats }) => repeats !== undefined);
+  if (copies.length === 0) return;
+  const examples = copies.slice(0, EXAMPLES).map(({ path, repeats }) => `${path} and ${repeats}`);
+  const more = copies.length > examples.length ? '; …' : '';
+  findings.warn(
+    '',
+    'near-duplicates',
+    `${copies.length} images show the same picture as another of their class, re-encoded or resized, and go to the ` +
+      `same split as it: ${examples.join('; ')}${more}`,
+  );
+  for (const { path, split, repeats } of copies)
+    if (byPath.get(repeats!)!.split !== split)
+      findings.warn(path, 'split-leak', `shows the same picture as ${repeats} in another split`);
 }
 
 function warnOfSplits(samples: readonly Sample[], names: readonly string[], findings: Findings): void {

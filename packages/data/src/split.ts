@@ -8,11 +8,12 @@ export interface SplitFractions {
   /** Share of all images for the test, 0..1. Default 0.2. */
   test?: number;
 }
-type SplitSample = Pick<Sample, 'path' | 'label' | 'split' | 'sha1' | 'identity'>;
+type SplitSample = Pick<Sample, 'path' | 'label' | 'split' | 'sha1' | 'identity' | 'repeats'>;
 
 /**
  * Seeded split, stratified by class. A split given by the archive is kept as it is; one that it lacks is taken out of
- * the rest. Images of one identity, and byte-identical ones, are kept together. A class of at least three images that
+ * the rest. Images of one identity, and those that show the same picture (byte-identical ones, and those found to be
+ * near-duplicates when the dataset arrived), are kept together. A class of at least three images that
  * are free to move has at least one in train and one in test. The result depends on the samples as a set and on the
  * seed, not on the order of `samples`.
  */
@@ -68,7 +69,7 @@ function quotas(
   return result;
 }
 
-/** Connected components of "same identity" and "same bytes", in the order of their first image. */
+/** Connected components of "same identity", "same bytes" and "same picture", in the order of their first image. */
 function grouped(samples: readonly SplitSample[], pool: readonly number[]): number[][] {
   const parent = new Map<string, string>();
   const root = (key: string): string => {
@@ -78,11 +79,16 @@ function grouped(samples: readonly SplitSample[], pool: readonly number[]): numb
     return at;
   };
   const key = (i: number) => `bytes ${samples[i]!.sha1}`;
-  for (const i of pool) {
-    const { identity } = samples[i]!;
-    if (identity === undefined) continue;
-    const [a, b] = [root(key(i)), root(`identity ${identity}`)];
+  const join = (one: string, other: string): void => {
+    const [a, b] = [root(one), root(other)];
     if (a !== b) parent.set(a, b);
+  };
+  for (const i of pool) {
+    const { identity, repeats, path } = samples[i]!;
+    if (identity !== undefined) join(key(i), `identity ${identity}`);
+    // Every image's bytes stand for its path too, so that those which repeat it find it.
+    join(key(i), `path ${path}`);
+    if (repeats !== undefined) join(key(i), `path ${repeats}`);
   }
   const groups = new Map<string, number[]>();
   for (const i of pool) {

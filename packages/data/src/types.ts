@@ -31,6 +31,8 @@ export interface Sample {
   role?: 'query' | 'gallery';
   /** Of the encoded bytes, hex: equal for byte-identical files. */
   sha1: string;
+  /** Path of the image of the same class whose picture this repeats, re-encoded or resized; indexes of old have none. */
+  repeats?: string;
 }
 
 /** index.json beside images.bin. Samples are sorted by path, so they do not depend on the archive's order. */

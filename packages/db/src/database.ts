@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { connect } from './client.js';
 import { datasets } from './datasets.js';
+import { garbage } from './garbage.js';
 import { idempotency } from './idempotency.js';
 import { jobs } from './jobs.js';
 import { keys } from './keys.js';
@@ -11,6 +12,7 @@ import { migrate } from './migrate.js';
 import { models } from './models.js';
 import { outbox } from './outbox.js';
 import { supernets } from './supernets.js';
+import { uploads } from './uploads.js';
 import type { Database, DatabaseOptions } from './types.js';
 
 /**
@@ -32,6 +34,8 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
     supernets: supernets(db),
     jobs: { ...jobs(db), ...leases(db) },
     models: models(db),
+    uploads: uploads(db),
+    garbage: garbage(db),
     idempotency: idempotency(db),
     outbox: outbox(db),
     listen: (on) => ears.listen(on),

@@ -1,68 +1,109 @@
 import { JOB_STATUSES, isTerminal } from '@ntaa/contracts';
-import { json, type Client } from './client.js';
+import { json, type Client, type Tx } from './client.js';
+import type { Prisma } from './generated/client.js';
+import { datasetFolder, discard } from './garbage.js';
 import { enqueue } from './outbox.js';
 import { newestFirst, pageOf } from './page.js';
 import { toDataset } from './rows.js';
-import type { Datasets } from './types.js';
+import { UploadUsed, type Datasets, type NewDataset } from './types.js';
 
 const UNFINISHED = JOB_STATUSES.filter((status) => !isTerminal(status));
 
+/** Joining the parts of an upload may take so long, ms. */
+const JOIN_LIMIT = 120_000;
+
+/** Makes an upload this dataset's. Locked meanwhile: another request waits, and then finds it used. */
+async function use(
+  tx: Tx,
+  tenant: string,
+  upload: NonNullable<NewDataset['upload']>,
+  datasetId: string,
+): Promise<void> {
+  const free = await tx.$queryRaw<unknown[]>`
+    SELECT 1 FROM uploads
+    WHERE id = ${upload.id} AND tenant_id = ${tenant} AND dataset_id IS NULL AND expires_at > now() FOR UPDATE`;
+  if (free.length === 0) throw new UploadUsed(upload.id);
+  await upload.join();
+  await tx.upload.update({ where: { id: upload.id }, data: { datasetId } });
+}
+
 export function datasets(db: Client): Datasets {
+  /** Ends the validation. The archive is not needed any more; of a refused one nothing is. */
+  function settle(
+    id: string,
+    refused: boolean,
+    data: Prisma.DatasetUpdateManyMutationInput,
+  ): Promise<boolean> {
+    return db.$transaction(async (tx) => {
+      const { count } = await tx.dataset.updateMany({ where: { id, status: 'validating' }, data });
+      if (count === 0) return false;
+      const { uploadKey } = await tx.dataset.findUniqueOrThrow({ where: { id } });
+      await discard(tx, refused ? [datasetFolder(id), uploadKey] : [uploadKey]);
+      return true;
+    });
+  }
+
   return {
-    create({ id, name, format, tenant, uploadKey, sha256, bytes }) {
-      return db.$transaction(async (tx) => {
+    create({ id, name, format, tenant, uploadKey, sha256, bytes, upload }) {
+      const write = async (tx: Tx) => {
+        if (upload !== undefined) await use(tx, tenant, upload, id);
+        await tx.garbage.deleteMany({ where: { key: datasetFolder(id) } });
         const row = await tx.dataset.create({
           data: { id, tenantId: tenant, name, format, uploadKey, sha256, bytes },
         });
         await enqueue(tx, tenant, { name: 'dataset.validate', payload: { dataset_id: id }, dedupe: id });
         return toDataset(row);
-      });
+      };
+      return db.$transaction(write, upload === undefined ? {} : { timeout: JOIN_LIMIT });
     },
     async get(tenant, id) {
       const row = await db.dataset.findFirst({ where: { id, tenantId: tenant } });
       return row && toDataset(row);
     },
     async list(tenant, options = {}) {
-      const query = newestFirst(tenant, options);
+      const query = await newestFirst(tenant, options, (id) =>
+        db.dataset.count({ where: { id, tenantId: tenant } }),
+      );
       const where = { ...query.where, ...(options.status ? { status: options.status } : {}) };
       return pageOf(await db.dataset.findMany({ ...query, where }), query.take, (row) => row.id, toDataset);
     },
-    async markReady(id, ready) {
-      const { count } = await db.dataset.updateMany({
-        where: { id, status: 'validating' },
-        data: {
-          status: 'ready',
-          format: ready.format,
-          counts: json(ready.counts),
-          labels: json(ready.labels),
-          report: json(ready.report),
-          pack: json(ready.pack),
-          readyAt: new Date(),
-        },
+    markReady(id, ready) {
+      return settle(id, false, {
+        status: 'ready',
+        format: ready.format,
+        counts: json(ready.counts),
+        labels: json(ready.labels),
+        report: json(ready.report),
+        pack: json(ready.pack),
+        readyAt: new Date(),
+        ...(ready.sha256 === undefined ? {} : { sha256: ready.sha256 }),
       });
-      return count === 1;
     },
-    async markInvalid(id, report, { format, counts } = {}) {
-      const { count } = await db.dataset.updateMany({
-        where: { id, status: 'validating' },
-        data: {
-          status: 'invalid',
-          report: json(report),
-          ...(format ? { format } : {}),
-          ...(counts ? { counts: json(counts) } : {}),
-        },
+    markInvalid(id, report, { format, counts } = {}) {
+      return settle(id, true, {
+        status: 'invalid',
+        report: json(report),
+        ...(format ? { format } : {}),
+        ...(counts ? { counts: json(counts) } : {}),
       });
-      return count === 1;
+    },
+    async postpone(id) {
+      const rows = await db.$queryRaw<{ failures: number }[]>`
+        UPDATE datasets SET failures = failures + 1,
+          retry_at = now() + least(120, 2 * power(2, least(failures, 10))) * interval '1 second'
+        WHERE id = ${id} AND status = 'validating' RETURNING failures`;
+      return rows[0]?.failures ?? 0;
     },
     delete(tenant, id) {
       return db.$transaction(async (tx) => {
         // Locked against jobs being created on it at this moment (jobs.create shares the lock).
-        const found = await tx.$queryRaw<{ status: string }[]>`
-          SELECT status FROM datasets WHERE id = ${id} AND tenant_id = ${tenant} FOR UPDATE`;
+        const found = await tx.$queryRaw<{ status: string; upload_key: string }[]>`
+          SELECT status, upload_key FROM datasets WHERE id = ${id} AND tenant_id = ${tenant} FOR UPDATE`;
         if (!found[0]) return 'missing';
         const users = await tx.job.count({ where: { datasetId: id, status: { in: UNFINISHED } } });
         if (users > 0 || found[0].status === 'validating') return 'in-use';
         await tx.dataset.delete({ where: { id } });
+        await discard(tx, [datasetFolder(id), found[0].upload_key]);
         return 'deleted';
       });
     },

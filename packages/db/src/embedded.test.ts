@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -70,19 +71,39 @@ test('a wrong password is refused, and so is a second server on the folder', asy
   }
 });
 
-test('a server left over from a killed service is replaced', async () => {
+/** A service that is killed; its server. */
+async function killService(use: (url: string) => Promise<unknown>): Promise<number> {
   const library = fileURLToPath(new URL('../lib/embedded.js', import.meta.url));
   const script = `const { startEmbeddedPostgres } = await import(${JSON.stringify(library)});
-    await startEmbeddedPostgres({ dataDir: process.argv[1], ephemeral: true }); console.log('up');
+    const { url } = await startEmbeddedPostgres({ dataDir: process.argv[1], ephemeral: true }); console.log(url);
     setInterval(() => {}, 1000);`;
   const service = spawn(process.execPath, ['--input-type=module', '-e', script, folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  await new Promise((done) => service.stdout.once('data', done));
+  const [url] = (await once(service.stdout, 'data')) as [Buffer];
+  await use(String(url).trim());
   const orphan = serverPid(folder);
-  const gone = new Promise((done) => service.once('exit', done));
+  const gone = once(service, 'exit');
   service.kill('SIGKILL');
   await gone;
+  return orphan;
+}
+
+test('a killed service takes its server along', async () => {
+  const orphan = await killService((url) => ask(url, 'CREATE TABLE t AS SELECT 42 AS n'));
+  await expect.poll(() => alive(orphan), { timeout: 10_000 }).toBe(false);
+  const server = await startEmbeddedPostgres({ dataDir: folder, ephemeral: true });
+  expect(await ask(server.url, 'SELECT n FROM t')).toEqual([{ n: 42 }]);
+  await server.stop();
+});
+
+test('a server that has not ended yet is replaced', async () => {
+  // It waits a while for its clients.
+  const orphan = await killService((url) => {
+    const client = new pg.Client({ connectionString: url });
+    client.on('error', () => undefined);
+    return client.connect();
+  });
   expect(alive(orphan)).toBe(true);
 
   const server = await startEmbeddedPostgres({ dataDir: folder, ephemeral: true });

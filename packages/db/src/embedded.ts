@@ -6,7 +6,7 @@
  * Postgres refuses to run as root. Started by root it runs as user `postgres` if there is one, else as `nobody`; where
  * that user cannot enter a folder on the way (a private parent), it is given the one capability to do so.
  */
-import { execFile, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmod, chown, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -214,11 +214,29 @@ async function launch(
     const settings = { ...SETTINGS, ...(options.ephemeral ? EPHEMERAL : {}), port: String(port) };
     const flags = Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]);
     const child = account.spawn(join(native, 'bin', 'postgres'), ['-D', cluster, ...flags], environment());
+    guard(child, cluster);
     const failure = await untilReady(child, options.log);
     if (failure === null) return { port, stop: () => stopServer(child) };
     if (attempt >= 3 || !/could not bind|Address already in use/.test(failure))
       throw new Error(`The embedded Postgres in ${cluster} did not start: ${failure.trim()}`);
   }
+}
+
+/**
+ * Waits for its standard input to end, which is when the process that holds the other end does, however that happens.
+ * Then stops the server: for 10 s its clients may finish what they are at (smart shutdown), then they are cut off.
+ */
+const GUARD = `read -r _
+kill -TERM "$1" && for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 1; kill -0 "$1" || exit; done && kill -INT "$1"`;
+
+/** Has the server end with this process, even if it is killed. (Without sh the next start on the folder ends it.) */
+function guard(server: ChildProcess, cluster: string): void {
+  if (server.pid === undefined) return;
+  // The folder is there to be seen in a list of processes.
+  const args = ['-c', GUARD, 'sh', String(server.pid), cluster];
+  const watcher = spawn('sh', args, { cwd: '/', detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+  watcher.once('error', () => undefined);
+  server.once('exit', () => watcher.kill());
 }
 
 /** null once the server accepts connections; what it said when it ended before. */

@@ -6,7 +6,7 @@ import { enqueue, runEntry } from './outbox.js';
 import { newestFirst, pageOf, take } from './page.js';
 import { toCandidate, toJob, toJobEvent, type JobRow } from './rows.js';
 import { addEvents, finish, requeue, setStatus } from './transitions.js';
-import type { Jobs } from './types.js';
+import { UnknownCursor, type Jobs } from './types.js';
 
 type UserSide = Pick<Jobs, 'create' | 'get' | 'list' | 'action' | 'events' | 'candidates' | 'counts'>;
 const WAITING: Progress = { fraction: 0, eta_seconds: null, message: 'Waiting for a worker' };
@@ -23,8 +23,13 @@ async function queuePositions(db: Client | Tx, jobs: readonly JobRow[]): Promise
 }
 
 export function jobs(db: Client): UserSide {
-  const exists = async (tenant: string, id: string): Promise<boolean> =>
-    (await db.job.count({ where: { id, tenantId: tenant } })) === 1;
+  /** The cursor of a list of candidates is the `order` of one of them. */
+  async function candidateOrder(jobId: string, cursor: string | undefined): Promise<bigint> {
+    if (cursor === undefined) return 0n;
+    const order = /^\d{1,18}$/.test(cursor) ? BigInt(cursor) : 0n;
+    if ((await db.candidate.count({ where: { jobId, order } })) === 0) throw new UnknownCursor();
+    return order;
+  }
 
   async function present(from: Client | Tx, row: JobRow) {
     return toJob(row, (await queuePositions(from, [row])).get(row.id) ?? null);
@@ -60,7 +65,9 @@ export function jobs(db: Client): UserSide {
     },
 
     async list(tenant, options = {}) {
-      const query = newestFirst(tenant, options);
+      const query = await newestFirst(tenant, options, (id) =>
+        db.job.count({ where: { id, tenantId: tenant } }),
+      );
       const status = options.status === undefined ? [] : [options.status].flat();
       const where = {
         ...query.where,
@@ -93,7 +100,9 @@ export function jobs(db: Client): UserSide {
     },
 
     async events(tenant, id, { after = 0, limit } = {}) {
-      if (!(await exists(tenant, id))) return null;
+      const job = await db.job.findFirst({ where: { id, tenantId: tenant }, select: { lastSeq: true } });
+      if (!job) return null;
+      if (after > job.lastSeq) throw new UnknownCursor();
       const taken = take({ limit }, 100, 1000);
       const where = { jobId: id, seq: { gt: after } };
       const rows = await db.jobEvent.findMany({ where, orderBy: { seq: 'asc' }, take: taken });
@@ -101,9 +110,9 @@ export function jobs(db: Client): UserSide {
     },
 
     async candidates(tenant, id, options = {}) {
-      if (!(await exists(tenant, id))) return null;
+      if ((await db.job.count({ where: { id, tenantId: tenant } })) === 0) return null;
       const taken = take(options);
-      const after = /^\d{1,18}$/.test(options.after ?? '') ? BigInt(options.after!) : 0n;
+      const after = await candidateOrder(id, options.after);
       const pareto = options.pareto === undefined ? {} : { pareto: options.pareto };
       const where = { jobId: id, order: { gt: after }, ...pareto };
       const rows = await db.candidate.findMany({ where, orderBy: { order: 'asc' }, take: taken });

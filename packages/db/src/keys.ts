@@ -35,7 +35,9 @@ export function keys(db: Client): Keys {
       return { id: row.id, tenant: row.tenantId, scopes: row.scopes };
     },
     async list(tenant, options = {}) {
-      const query = newestFirst(tenant, options);
+      const query = await newestFirst(tenant, options, (id) =>
+        db.apiKey.count({ where: { id, tenantId: tenant } }),
+      );
       return pageOf(await db.apiKey.findMany(query), query.take, (row) => row.id, toApiKey);
     },
     async revoke(tenant, id) {

@@ -3,8 +3,9 @@
  * first locks the row and checks both, so that a worker which slept through its lease can write nothing more.
  */
 import { randomUUID } from 'node:crypto';
-import type { Genotype, JobRequest, JobStatus } from '@ntaa/contracts';
+import { isTerminal, type Genotype, type JobRequest, type JobStatus } from '@ntaa/contracts';
 import { json, type Client, type Tx } from './client.js';
+import { discard, jobFolder, outputFolder } from './garbage.js';
 import { insertModel } from './models.js';
 import { toJob, type JobRow } from './rows.js';
 import { supernetColumns } from './supernets.js';
@@ -51,7 +52,8 @@ export function leases(db: Client): WorkerSide {
             status = CASE status WHEN 'queued' THEN 'running' ELSE status END,
             attempt = attempt + 1, worker = ${worker}, started_at = coalesce(started_at, now()),
             lease_token = ${token}, lease_until = now() + ${leaseMs} * interval '1 millisecond'
-          WHERE id = ${id} AND (status = 'queued' OR (status = 'stopping' AND lease_token IS NULL))`;
+          WHERE id = ${id} AND (failures = 0 OR queued_at <= now())
+            AND (status = 'queued' OR (status = 'stopping' AND lease_token IS NULL))`;
         if (taken === 0) return null;
         const row = await tx.job.findUniqueOrThrow({ where: { id } });
         await addEvents(tx, row, [{ type: 'status', data: { status: row.status, attempt: row.attempt } }]);
@@ -114,7 +116,7 @@ export function leases(db: Client): WorkerSide {
         const columns = { key, sha256, size, data: json(data), attempt: job.attempt, createdAt: new Date() };
         const create = { jobId: job.id, tenantId: job.tenantId, name, ...columns };
         await tx.checkpoint.upsert({ where, create, update: columns });
-        return before && before.key !== key ? before.key : null;
+        if (before && before.key !== key) await discard(tx, [before.key]);
       });
     },
 
@@ -145,13 +147,23 @@ export function leases(db: Client): WorkerSide {
     },
 
     fail(lease, error, retry) {
-      return fenced(lease, (tx, job) => endFailedAttempt(tx, job, error, retry));
+      return fenced(lease, (tx, job) => endFailedAttempt(tx, job, error, { retry, pause: true }));
     },
     cancelled(lease) {
       return fenced(lease, (tx, job) => finish(tx, job, 'cancelled'));
     },
     release(lease) {
       return fenced(lease, (tx, job) => giveBack(tx, job));
+    },
+
+    lost({ jobId, attempt }) {
+      return db.$transaction(async (tx) => {
+        await tx.$queryRaw`SELECT id FROM jobs WHERE id = ${jobId} FOR UPDATE`;
+        const job = await tx.job.findUnique({ where: { id: jobId } });
+        if (!job || (job.status === 'succeeded' && job.attempt === attempt)) return;
+        const ended = isTerminal(job.status as JobStatus);
+        await discard(tx, [outputFolder({ ...job, attempt }), ...(ended ? [jobFolder(jobId)] : [])]);
+      });
     },
 
     async reap() {
@@ -172,7 +184,10 @@ function reapOne(db: Client, id: string, token: string): Promise<JobStatus | nul
       SELECT 1 FROM jobs WHERE id = ${id} AND lease_token = ${token} AND lease_until < now()
       FOR UPDATE SKIP LOCKED`;
     if (held.length === 0) return null;
-    return endFailedAttempt(tx, await tx.job.findUniqueOrThrow({ where: { id } }), LOST, true);
+    return endFailedAttempt(tx, await tx.job.findUniqueOrThrow({ where: { id } }), LOST, {
+      retry: true,
+      pause: false,
+    });
   });
 }
 

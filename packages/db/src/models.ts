@@ -30,7 +30,9 @@ export function models(db: Client): Models {
       return row && toModel(row);
     },
     async list(tenant, options = {}) {
-      const query = newestFirst(tenant, options);
+      const query = await newestFirst(tenant, options, (id) =>
+        db.model.count({ where: { id, tenantId: tenant } }),
+      );
       return pageOf(await db.model.findMany(query), query.take, (row) => row.id, toModel);
     },
     async file(tenant, id, format) {

@@ -58,7 +58,8 @@ export function outbox(db: Client): Outbox {
           AND queued_at < now() - interval '5 seconds' ORDER BY queued_at`;
       const validating = await db.$queryRaw<{ id: string }[]>`
         SELECT id FROM datasets
-        WHERE status = 'validating' AND created_at < now() - interval '5 seconds' ORDER BY id`;
+        WHERE status = 'validating' AND created_at < now() - interval '5 seconds'
+          AND (retry_at IS NULL OR retry_at <= now()) ORDER BY id`;
       return [
         ...waiting.map(({ id, attempt }) => runEntry(id, attempt)),
         ...validating.map(({ id }): OutboxEntry => ({

@@ -1,4 +1,4 @@
-import type { Page, PageOptions } from './types.js';
+import { UnknownCursor, type Page, type PageOptions } from './types.js';
 
 /** limit + 1: one row more than wanted tells whether there is a next page. */
 export function take(options: PageOptions, fallback = 20, most = 100): number {
@@ -22,10 +22,18 @@ export function pageOf<R, T>(
   };
 }
 
-/** Newest first: ids sort by the time they were made. */
-export function newestFirst(tenant: string, options: PageOptions) {
+/**
+ * Newest first: ids sort by the time they were made. `count` says how many rows of the list have an id: a cursor is the
+ * id of one of them.
+ */
+export async function newestFirst(
+  tenant: string,
+  { after, ...options }: PageOptions,
+  count: (id: string) => Promise<number>,
+) {
+  if (after !== undefined && (await count(after)) === 0) throw new UnknownCursor();
   return {
-    where: { tenantId: tenant, ...(options.after === undefined ? {} : { id: { lt: options.after } }) },
+    where: { tenantId: tenant, ...(after === undefined ? {} : { id: { lt: after } }) },
     orderBy: { id: 'desc' as const },
     take: take(options),
   };

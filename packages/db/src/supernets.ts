@@ -53,7 +53,9 @@ export function supernets(db: Client): Supernets {
       return row && toSupernet(row);
     },
     async list(tenant, options = {}) {
-      const query = newestFirst(tenant, options);
+      const query = await newestFirst(tenant, options, (id) =>
+        db.supernet.count({ where: { id, ...visible(tenant) } }),
+      );
       const where = { ...query.where, ...visible(tenant) };
       return pageOf(await db.supernet.findMany({ ...query, where }), query.take, (row) => row.id, toSupernet);
     },

@@ -2,10 +2,13 @@
 import type { JobStatus } from '@ntaa/contracts';
 import { Prisma } from './generated/client.js';
 import { json, type Tx } from './client.js';
+import { discard, jobFolder, outputFolder } from './garbage.js';
 import { enqueue, runEntry } from './outbox.js';
 import type { JobRow } from './rows.js';
 import { MAX_FAILURES, type Json, type NewEvent } from './types.js';
 
+/** Seconds before the attempts after a first failure, a second, …: what a job needs may be away for minutes. */
+const RETRY_PAUSES = [1, 10, 30, 120];
 const NO_LEASE = { leaseToken: null, leaseUntil: null, worker: null };
 
 /** Appends events to a job whose row is locked, numbered on from its last one. */
@@ -44,19 +47,24 @@ export async function setStatus(
   await addEvents(tx, job, [{ type: 'status', data: { status, attempt: job.attempt, ...detail } }]);
 }
 
-/** Waiting for a worker (again). A job being stopped stays so: its next attempt only has to finish. */
+/**
+ * Waiting for a worker (again), in so many seconds. A job being stopped stays so: its next attempt only has to finish.
+ */
 export async function requeue(
   tx: Tx,
   job: JobRow,
   columns: Prisma.JobUpdateInput = {},
-  detail: Json = {},
+  seconds = 0,
 ): Promise<void> {
   const status = job.status === 'stopping' ? 'stopping' : 'queued';
-  await setStatus(tx, job, status, { ...NO_LEASE, queuedAt: new Date(), ...columns }, detail);
+  await setStatus(tx, job, status, { ...NO_LEASE, ...columns });
+  // By the database's clock, by which it is claimed.
+  await tx.$executeRaw`
+    UPDATE jobs SET queued_at = now() + ${seconds} * interval '1 second' WHERE id = ${job.id}`;
   await enqueue(tx, job.tenantId, runEntry(job.id, job.attempt));
 }
 
-/** The end: status and the last event, `done`. */
+/** The end: status and the last event, `done`. Nobody needs the checkpoints any more. */
 export async function finish(
   tx: Tx,
   job: JobRow,
@@ -66,6 +74,8 @@ export async function finish(
 ): Promise<void> {
   await setStatus(tx, job, status, { ...NO_LEASE, finishedAt: new Date(), ...columns }, detail);
   await addEvents(tx, job, [{ type: 'done', data: { status, ...detail } }]);
+  const outputs = status === 'succeeded' || job.attempt === 0 ? [] : [outputFolder(job)];
+  await discard(tx, [jobFolder(job.id), ...outputs]);
 }
 
 /** What becomes of a job whose attempt has failed. */
@@ -73,7 +83,7 @@ export async function endFailedAttempt(
   tx: Tx,
   job: JobRow,
   error: { code: string; detail: string },
-  retry: boolean,
+  { retry, pause }: { retry: boolean; pause: boolean },
 ): Promise<JobStatus> {
   const failures = job.failures + 1;
   if (job.status === 'cancelling') {
@@ -85,19 +95,25 @@ export async function endFailedAttempt(
     return 'failed';
   }
   await addEvents(tx, job, [{ type: 'warning', data: { ...error, failures } }]);
-  return giveBack(tx, job, { failures });
+  return giveBack(tx, job, { failures }, pause ? RETRY_PAUSES[failures - 1] : 0);
 }
 
 /** What becomes of a job whose attempt ended unfinished: what the user wants of it, else it is queued again. */
-export async function giveBack(tx: Tx, job: JobRow, columns: Prisma.JobUpdateInput = {}): Promise<JobStatus> {
+export async function giveBack(
+  tx: Tx,
+  job: JobRow,
+  columns: Prisma.JobUpdateInput = {},
+  pause = 0,
+): Promise<JobStatus> {
   if (job.status === 'cancelling') {
     await finish(tx, job, 'cancelled', columns);
     return 'cancelled';
   }
+  await discard(tx, [outputFolder(job)]);
   if (job.status === 'pausing') {
     await setStatus(tx, job, 'paused', { ...NO_LEASE, ...columns });
     return 'paused';
   }
-  await requeue(tx, job, columns);
+  await requeue(tx, job, columns, pause);
   return job.status === 'stopping' ? 'stopping' : 'queued';
 }

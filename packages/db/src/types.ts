@@ -44,11 +44,13 @@ export interface Database {
   readonly supernets: Supernets;
   readonly jobs: Jobs;
   readonly models: Models;
+  readonly uploads: Uploads;
+  readonly garbage: Garbage;
   readonly idempotency: Idempotency;
   readonly outbox: Outbox;
   /**
-   * Calls `job` with the id of every job whose row or event log changed and `outbox` when rows wait to be dispatched,
-   * from any process, after the commit. A lost connection is made again, after which both are called once more
+   * Calls `job` with the id of every job whose row or event log changed and `outbox` when rows wait to be dispatched or
+   * objects to be deleted, from any process, after the commit. A lost connection is made again, after which both are called once more
    * (`job` with null: any may have changed). Resolves, once listening, to the function that ends it.
    */
   listen(on: { job?: (id: string | null) => void; outbox?: () => void }): Promise<() => Promise<void>>;
@@ -67,6 +69,7 @@ export interface Page<T> {
 export interface PageOptions {
   /** 1..100, default 20. */
   readonly limit?: number | undefined;
+  /** `next_cursor` of the page before; anything else that is not of this list throws UnknownCursor. */
   readonly after?: string | undefined;
 }
 
@@ -100,10 +103,12 @@ export interface NewDataset {
   readonly tenant: string;
   /** Storage key of the archive. */
   readonly uploadKey: string;
-  /** Of the archive, hex. */
-  readonly sha256: string;
+  /** Of the archive, hex; null: not known before a worker has read it. */
+  readonly sha256: string | null;
   /** Of the archive. */
   readonly bytes: number;
+  /** The upload in parts that it comes from. It can become one dataset, and nobody else joins it at the same time. */
+  readonly upload?: { readonly id: string; join(): Promise<void> };
 }
 export interface ReadyDataset {
   readonly format: DatasetFormat;
@@ -112,26 +117,36 @@ export interface ReadyDataset {
   readonly report: DatasetReport;
   /** Where the packed images lie: JSON written and read by workers only. */
   readonly pack: Json;
+  /** Of the archive, hex, where it was not known. */
+  readonly sha256?: string;
 }
 /** What a worker sees of a dataset. */
-export interface WorkerDataset extends NewDataset {
+export interface WorkerDataset extends Omit<NewDataset, 'upload'> {
   readonly status: DatasetStatus;
   readonly pack: Json | null;
   readonly dataset: Dataset;
 }
 export interface Datasets {
-  /** Status `validating`, and in the same transaction a `dataset.validate` for the queue. */
+  /**
+   * Status `validating`, and in the same transaction a `dataset.validate` for the queue. Its folder and archive are not
+   * garbage from now on. Throws UploadUsed.
+   */
   create(dataset: NewDataset): Promise<Dataset>;
   get(tenant: string, id: string): Promise<Dataset | null>;
   list(tenant: string, page?: PageOptions & { status?: DatasetStatus | undefined }): Promise<Page<Dataset>>;
-  /** false: it is not `validating` any more (validated by another worker, or deleted). */
+  /** false: it is not `validating` any more (validated by another worker, or deleted). Its archive becomes garbage. */
   markReady(id: string, ready: ReadyDataset): Promise<boolean>;
   markInvalid(
     id: string,
     report: DatasetReport,
     found?: { format?: DatasetFormat; counts?: DatasetCounts },
   ): Promise<boolean>;
-  /** `in-use`: being validated, or jobs that have not ended use it. The caller deletes its objects afterwards. */
+  /**
+   * A validation came to nothing through no fault of the archive: it will be tried again, after a pause that doubles up
+   * to two minutes. Returns how often that has been so.
+   */
+  postpone(id: string): Promise<number>;
+  /** `in-use`: being validated, or jobs that have not ended use it. Its objects become garbage. */
   delete(tenant: string, id: string): Promise<'deleted' | 'in-use' | 'missing'>;
   forWorker(id: string): Promise<WorkerDataset | null>;
 }
@@ -221,7 +236,10 @@ export interface Jobs {
     },
   ): Promise<Page<Job>>;
   action(tenant: string, id: string, action: JobAction): Promise<ActionOutcome>;
-  /** Events after `after` (a seq, default 0), oldest first; null: no such job. limit default 100, at most 1000. */
+  /**
+   * Events after `after` (a seq, default 0), oldest first; null: no such job. limit default 100, at most 1000. A seq that
+   * the job has not reached throws UnknownCursor.
+   */
   events(
     tenant: string,
     id: string,
@@ -234,7 +252,10 @@ export interface Jobs {
     page?: PageOptions & { pareto?: boolean | undefined },
   ): Promise<Page<Candidate> | null>;
 
-  /** Takes a waiting job: next attempt, `running` (or still `stopping`). null: there is nothing to take. */
+  /**
+   * Takes a waiting job: next attempt, `running` (or still `stopping`). null: there is nothing to take, or not yet (a
+   * failed job pauses before it is tried again).
+   */
   claim(id: string, worker: string, leaseMs: number): Promise<Claim | null>;
   /** Prolongs the lease and says what the user wants; throws LeaseLost. */
   renew(lease: Lease, leaseMs: number): Promise<Wanted>;
@@ -243,8 +264,8 @@ export interface Jobs {
   appendEvents(lease: Lease, events: readonly NewEvent[]): Promise<void>;
   /** Inserts or replaces by genotype. */
   putCandidates(lease: Lease, candidates: readonly Candidate[]): Promise<void>;
-  /** Records an object already in the store as checkpoint `name`; returns the key it replaces, to be deleted. */
-  commitCheckpoint(lease: Lease, checkpoint: Checkpoint): Promise<string | null>;
+  /** Records an object already in the store as checkpoint `name`; the one it replaces becomes garbage. */
+  commitCheckpoint(lease: Lease, checkpoint: Checkpoint): Promise<void>;
   checkpoints(jobId: string): Promise<Checkpoint[]>;
   /** Model or supernet, result, and events `status` and `done`, at once. `cancelled`: cancelled meanwhile, nothing kept. */
   succeed(lease: Lease, success: Success): Promise<'succeeded' | 'cancelled'>;
@@ -261,6 +282,11 @@ export interface Jobs {
   release(lease: Lease): Promise<JobStatus>;
   /** Takes jobs from lost workers: queued again, or ended as was being asked. Returns their ids. */
   reap(): Promise<string[]>;
+  /**
+   * To be told once an attempt that lost its lease writes no more objects: what it stored becomes garbage, unless its
+   * success was recorded after all.
+   */
+  lost(lease: Lease): Promise<void>;
   /** Numbers of jobs by status, all tenants; for metrics. */
   counts(): Promise<Partial<Record<JobStatus, number>>>;
 }
@@ -269,6 +295,43 @@ export interface Models {
   get(tenant: string, id: string): Promise<Model | null>;
   list(tenant: string, page?: PageOptions): Promise<Page<Model>>;
   file(tenant: string, id: string, format: DownloadFormat): Promise<StoredFile | null>;
+}
+
+/** An archive that arrives in parts of `partSize` bytes, the last one shorter. */
+export interface StoredUpload {
+  readonly id: string;
+  readonly tenant: string;
+  readonly filename: string | null;
+  /** Of the whole, bytes. */
+  readonly size: number;
+  readonly partSize: number;
+  /** Storage key of the whole. */
+  readonly key: string;
+  /** The object store's own name of the upload. */
+  readonly handle: string;
+  /** What part URLs of this service carry instead of an API key. */
+  readonly secret: string;
+  /** The dataset it has become. */
+  readonly dataset: string | null;
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+}
+export interface Uploads {
+  create(upload: Omit<StoredUpload, 'dataset' | 'createdAt'>): Promise<StoredUpload>;
+  /** null: there is none, or it has expired. Without a tenant: any tenant's. */
+  get(id: string, tenant?: string): Promise<StoredUpload | null>;
+  /** Forgets up to `limit` expired uploads, each after `remove` of what arrived of it. Returns how many. */
+  collect(limit: number, remove: (upload: StoredUpload) => Promise<void>): Promise<number>;
+}
+
+export interface Garbage {
+  /** Objects to be deleted after so many seconds (default: now), unless a transaction takes them back. */
+  add(keys: readonly string[], seconds?: number): Promise<void>;
+  /**
+   * Hands up to `limit` due keys to `remove` (one that ends in '/' stands for all below it) and forgets each when that
+   * resolves. Rejects with the first that does not; its key is due again in a minute. Returns how many.
+   */
+  collect(limit: number, remove: (key: string) => Promise<void>): Promise<number>;
 }
 
 export interface StoredResponse {
@@ -308,5 +371,19 @@ export class NameTaken extends Error {
   constructor(name: string) {
     super(`The name ${name} is taken`);
     this.name = 'NameTaken';
+  }
+}
+/** An upload has become a dataset already. */
+export class UploadUsed extends Error {
+  constructor(upload: string) {
+    super(`The upload ${upload} has become a dataset already, or it has expired`);
+    this.name = 'UploadUsed';
+  }
+}
+/** What was given as the end of the page before is not in this list: another's, of another list, or deleted since. */
+export class UnknownCursor extends Error {
+  constructor() {
+    super('The cursor is not of this list, or what it stood for was deleted: begin again without it');
+    this.name = 'UnknownCursor';
   }
 }

@@ -9,16 +9,21 @@ import { dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Digest, streamOf } from './digest.js';
+import { fileParts } from './file-parts.js';
 import { checkKey, checkPrefix, ObjectMissing, type ObjectStore, type StoredObject } from './store.js';
 
-/** Not a name that a key can have: keys know no '~'. */
+/** Not names that a key can have: keys know no '~'. */
 const DRAFTS = '~drafts';
+const PARTS = '~parts';
+/** What was untouched for so long belongs to nobody, milliseconds: another process may be writing the younger ones. */
+const STALE = { drafts: 86_400_000, parts: 7 * 86_400_000 };
 
 export async function fileStore(folder: string): Promise<ObjectStore> {
   const root = resolve(folder);
   const drafts = join(root, DRAFTS);
-  // What a killed process was writing.
-  await rmStale(drafts);
+  // What a killed process was writing, and uploads that the database forgot.
+  await rmStale(drafts, STALE.drafts);
+  await rmStale(join(root, PARTS), STALE.parts);
   await mkdir(drafts, { recursive: true });
   const pathOf = (key: string): string => {
     checkKey(key);
@@ -77,6 +82,7 @@ export async function fileStore(folder: string): Promise<ObjectStore> {
       yield* found.sort((a, b) => (a.key < b.key ? -1 : 1));
     },
     presignGet: () => Promise.resolve(null),
+    parts: fileParts(join(root, PARTS), (file, key) => moveInto(file, pathOf(key))),
     async ping() {
       await access(drafts, constants.R_OK | constants.W_OK);
     },
@@ -113,7 +119,7 @@ async function* walk(folder: string, prefix: string): AsyncIterable<StoredObject
   for (const entry of entries) {
     const path = join(folder, entry.name);
     if (entry.isDirectory()) {
-      if (entry.name !== DRAFTS) yield* walk(path, `${prefix}${entry.name}/`);
+      if (!entry.name.startsWith('~')) yield* walk(path, `${prefix}${entry.name}/`);
       continue;
     }
     const info = await stat(path).catch(orNull);
@@ -121,11 +127,11 @@ async function* walk(folder: string, prefix: string): AsyncIterable<StoredObject
   }
 }
 
-/** Drafts untouched for a day belong to nobody: another process of this service may be writing the younger ones. */
-async function rmStale(drafts: string): Promise<void> {
-  for (const name of (await readdir(drafts).catch(orNull)) ?? []) {
-    const info = await stat(join(drafts, name)).catch(orNull);
-    if (info && Date.now() - info.mtimeMs > 86_400_000) await rm(join(drafts, name), { force: true });
+async function rmStale(folder: string, age: number): Promise<void> {
+  for (const name of (await readdir(folder).catch(orNull)) ?? []) {
+    const path = join(folder, name);
+    const info = await stat(path).catch(orNull);
+    if (info && Date.now() - info.mtimeMs > age) await rm(path, { recursive: true, force: true });
   }
 }
 

@@ -1,3 +1,11 @@
 export { openStore, type StoreConfig, type S3Settings } from './open.js';
-export { checkKey, InvalidKey, ObjectMissing } from './store.js';
-export type { ObjectStore, StoredObject, ByteRange, PutOptions } from './store.js';
+export { checkKey, InvalidKey, ObjectMissing, PartSize } from './store.js';
+export type {
+  ObjectStore,
+  StoredObject,
+  ByteRange,
+  Part,
+  PartStore,
+  PartUpload,
+  PutOptions,
+} from './store.js';

@@ -14,6 +14,7 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { Readable } from 'node:stream';
 import { Digest, streamOf } from './digest.js';
 import type { S3Settings } from './open.js';
+import { s3Parts } from './s3-parts.js';
 import { checkKey, checkPrefix, ObjectMissing, type ObjectStore, type StoredObject } from './store.js';
 
 /** Bytes in memory for one upload: PART x PARALLEL. 10,000 parts allow objects of 80 GB. */
@@ -117,6 +118,7 @@ export function s3Store(settings: S3Settings): ObjectStore {
         { expiresIn: seconds },
       );
     },
+    parts: s3Parts(client, at, isMissing),
     async ping() {
       await client.send(new HeadBucketCommand({ Bucket: bucket }));
     },
@@ -124,5 +126,8 @@ export function s3Store(settings: S3Settings): ObjectStore {
   };
 }
 
+/** Of the object or upload. That the bucket is not there is an outage. (The answer to HEAD has no name for it.) */
 const isMissing = (error: unknown): boolean =>
-  error instanceof S3ServiceException && error.$metadata.httpStatusCode === 404;
+  error instanceof S3ServiceException &&
+  error.$metadata.httpStatusCode === 404 &&
+  error.name !== 'NoSuchBucket';

@@ -1,101 +1,27 @@
 /** What every object store guarantees: one suite over the adapters, S3 on a real server. */
-import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { accessSync, constants, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { InvalidKey, ObjectMissing, openStore, type ObjectStore, type StoreConfig } from './index.js';
+import { hasS3, startS3 } from '../../../test/setup/s3.js';
+import { InvalidKey, ObjectMissing, openStore, PartSize, type ObjectStore, type Part } from './index.js';
 
-const env = process.env;
-const gateway = [
-  fileURLToPath(new URL('../../../.cache/bin', import.meta.url)),
-  ...(env['PATH'] ?? '').split(delimiter),
-]
-  .map((folder) => join(folder, 'versitygw'))
-  .find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-const s3 = env['NTAA_TEST_S3_ENDPOINT'] !== undefined || gateway !== undefined;
-if (!s3)
-  console.log(
-    'Not tested on S3: run scripts/test-services.sh, or set NTAA_TEST_S3_ENDPOINT, NTAA_TEST_S3_BUCKET and the AWS_ keys.',
-  );
-
-interface Started {
-  config: StoreConfig;
-  stop(): Promise<void>;
-}
 const scratch = mkdtempSync(join(tmpdir(), 'ntaa-store-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-function startFiles(): Promise<Started> {
-  return Promise.resolve({ config: { dataDir: scratch, s3: null }, stop: () => Promise.resolve() });
-}
-
-async function startS3(): Promise<Started> {
-  const credentials = {
-    accessKeyId: env['AWS_ACCESS_KEY_ID'] ?? 'test-access',
-    secretAccessKey: env['AWS_SECRET_ACCESS_KEY'] ?? 'test-secret-key',
-  };
-  const bucket = env['NTAA_TEST_S3_BUCKET'] ?? 'ntaa-test';
-  const config = (endpoint: string): StoreConfig => ({
-    dataDir: scratch,
-    s3: { bucket, endpoint, region: env['S3_REGION'] ?? 'us-east-1', credentials },
-  });
-  const given = env['NTAA_TEST_S3_ENDPOINT'];
-  if (given) return { config: config(given), stop: () => Promise.resolve() };
-  const port = await new Promise<number>((done) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => done(port));
-    });
-  });
-  const root = join(scratch, 's3');
-  mkdirSync(join(root, bucket), { recursive: true });
-  // A sidecar folder for what would be extended attributes: temporary folders may not support them.
-  const sidecar = join(scratch, 'sidecar');
-  mkdirSync(sidecar);
-  const server = spawn(
-    gateway!,
-    ['--port', `127.0.0.1:${port}`, '--access', credentials.accessKeyId, '--secret', credentials.secretAccessKey, '--quiet', 'posix', '--sidecar', sidecar, root], // prettier-ignore
-    { stdio: 'ignore' },
-  );
-  const exited = new Promise<void>((done) => server.once('exit', () => done()));
-  const endpoint = `http://127.0.0.1:${port}`;
-  while ((await fetch(endpoint).catch(() => null)) === null) {
-    if (server.exitCode !== null) throw new Error(`versitygw ended with ${server.exitCode}`);
-    await sleep(30);
-  }
-  return {
-    config: config(endpoint),
-    async stop() {
-      server.kill();
-      await exited;
-    },
-  };
-}
 
 const text = async (stream: Readable): Promise<string> => (await buffer(stream)).toString();
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-describe.each(s3 ? (['files', 's3'] as const) : (['files'] as const))('objects on %s', (kind) => {
-  let started: Started;
+describe.each(hasS3 ? (['files', 's3'] as const) : (['files'] as const))('objects on %s', (kind) => {
+  let started: Awaited<ReturnType<typeof startS3>> | undefined;
   let store: ObjectStore;
   const root = `t${randomBytes(4).toString('hex')}`;
   beforeAll(async () => {
-    started = kind === 's3' ? await startS3() : await startFiles();
-    store = await openStore(started.config);
+    if (kind === 's3') started = await startS3(scratch);
+    store = await openStore({ dataDir: scratch, s3: started?.s3 ?? null });
   });
   afterAll(async () => {
     await store?.deletePrefix(`${root}/`);
@@ -236,6 +162,72 @@ describe.each(s3 ? (['files', 's3'] as const) : (['files'] as const))('objects o
     const response = await fetch(url!);
     expect(await response.text()).toBe('weights');
     expect(response.headers.get('content-disposition')).toBe('attachment; filename="my_model.onnx"');
+  });
+
+  describe('an object in parts', () => {
+    const MIB = 2 ** 20;
+    const bytes = randomBytes(11 * MIB + 7);
+    const parts: Part[] = [0, 5, 10].map((start, i) => {
+      const offset = start * MIB;
+      return { number: i + 1, offset, size: Math.min(5 * MIB, bytes.length - offset) };
+    });
+    const slice = ({ offset, size }: Part) => bytes.subarray(offset, offset + size);
+    type Target = { key: string; handle: string };
+    const begin = async (name: string): Promise<Target> => {
+      const key = `${root}/parts/${name}`;
+      return { key, handle: await store.parts.begin(key) };
+    };
+    /** As a client or, where there are no URLs, the service does it. */
+    async function send(target: Target, part: Part, body: Buffer = slice(part)): Promise<void> {
+      const url = await store.parts.presign(target, part, 60);
+      expect(url === null).toBe(kind === 'files');
+      if (url === null) return store.parts.put(target, part, Readable.from([body]));
+      const response = await fetch(url, { method: 'PUT', body });
+      expect(response.status, await response.text()).toBe(200);
+    }
+
+    test('is seen once it is joined, whatever the order its parts came in', async () => {
+      const target = await begin('whole');
+      expect(await store.parts.list(target)).toEqual(new Map());
+      await Promise.all([send(target, parts[2]!), send(target, parts[0]!)]);
+      expect(await store.parts.list(target)).toEqual(new Map([[1, parts[0]!.size], [3, parts[2]!.size]])); // prettier-ignore
+      // Sent again, and first with other bytes: the last ones count.
+      await send(target, parts[1]!, randomBytes(parts[1]!.size));
+      await send(target, parts[1]!);
+      expect(await store.head(target.key)).toBeNull();
+      expect(await keys(`${root}/parts/`)).toEqual([]);
+      await store.parts.join(target);
+      expect(await store.head(target.key)).toEqual({ size: bytes.length });
+      expect(sha256(await buffer(await store.get(target.key)))).toBe(sha256(bytes));
+      await expect(store.parts.list(target)).rejects.toThrow(ObjectMissing);
+    });
+
+    test('that is aborted leaves nothing', async () => {
+      const target = await begin('aborted');
+      await send(target, parts[0]!);
+      await store.parts.abort(target);
+      await store.parts.abort(target);
+      await expect(store.parts.list(target)).rejects.toThrow(ObjectMissing);
+      expect(await store.head(target.key)).toBeNull();
+      if (kind === 'files') expect(readdirSync(join(scratch, 'objects', '~parts'))).toEqual([]);
+    });
+
+    test.runIf(kind === 'files')('counts a part only when it has its size and arrived whole', async () => {
+      const target = await begin('sizes');
+      const [part] = parts;
+      const put = (body: Readable) => store.parts.put(target, part!, body);
+      await send(target, part!);
+      await expect(put(Readable.from([slice(part!), Buffer.from('x')]))).rejects.toThrow(PartSize);
+      await expect(put(Readable.from([Buffer.from('x')]))).rejects.toThrow(PartSize);
+      async function* broken() {
+        yield Buffer.from('x');
+        throw new Error('cut off');
+      }
+      await expect(put(Readable.from(broken()))).rejects.toThrow('cut off');
+      expect(await store.parts.list(target)).toEqual(new Map());
+      await store.parts.abort(target);
+      await expect(store.parts.list({ ...target, handle: '../../../etc' })).rejects.toThrow(/handle/);
+    });
   });
 
   test('ping answers', () => store.ping());

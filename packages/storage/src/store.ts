@@ -43,11 +43,46 @@ export interface ObjectStore {
   list(prefix: string): AsyncIterable<StoredObject>;
   /** A URL that downloads the object as `filename` for `seconds`; null where the adapter has none (stream it then). */
   presignGet(key: string, seconds: number, filename: string): Promise<string | null>;
+  readonly parts: PartStore;
   /** Throws when the store cannot be used now. */
   ping(): Promise<void>;
   close(): Promise<void>;
 }
 
+/** An object that arrives in parts: its key, and the adapter's own name of the unfinished whole. */
+export interface PartUpload {
+  readonly key: string;
+  readonly handle: string;
+}
+/** Part `number` (from 1) of `size` bytes, which begins at `offset` of the whole. */
+export interface Part {
+  readonly number: number;
+  readonly offset: number;
+  readonly size: number;
+}
+/** Objects that clients send in parts, in any order and several at a time; nothing is seen of one before it is joined. */
+export interface PartStore {
+  /** Begins an object; returns its handle. */
+  begin(key: string): Promise<string>;
+  /** Where a client may PUT a part for so many seconds without credentials of ours; null: it is to be given to `put`. */
+  presign(upload: PartUpload, part: Part, seconds: number): Promise<string | null>;
+  /** Stores a part; one sent again replaces the one before. Throws PartSize. Only where `presign` gives null. */
+  put(upload: PartUpload, part: Part, body: Readable): Promise<void>;
+  /** Sizes in bytes of the parts that have arrived whole, by number. Throws ObjectMissing when there is no such upload. */
+  list(upload: PartUpload): Promise<Map<number, number>>;
+  /** Makes the parts, all of which have arrived, one object. */
+  join(upload: PartUpload): Promise<void>;
+  /** Forgets an upload that is not joined. Forgetting it again succeeds. */
+  abort(upload: PartUpload): Promise<void>;
+}
+
+/** A part has another size than it must have. */
+export class PartSize extends Error {
+  constructor(part: Part, size: string) {
+    super(`Part ${part.number} must have ${part.size} bytes, not ${size}`);
+    this.name = 'PartSize';
+  }
+}
 export class InvalidKey extends Error {
   override name = 'InvalidKey';
 }

@@ -8,6 +8,7 @@ import {
   Candidate,
   CreatedApiKey,
   Dataset,
+  DatasetRequest,
   Job,
   JobEvent,
   Model,
@@ -15,6 +16,8 @@ import {
   PROBLEMS,
   Problem,
   Supernet,
+  Upload,
+  UploadRequest,
 } from '@ntaa/contracts';
 import { Type, type Static, type TSchema } from 'typebox';
 import type { App } from '../types.js';
@@ -51,6 +54,9 @@ export async function useOpenApi(app: App): Promise<void> {
     ApiKey,
     ApiKeyRequest,
     CreatedApiKey,
+    Upload,
+    UploadRequest,
+    DatasetRequest,
   ])
     app.addSchema(schema);
   app.addSchema({ ...AdaptRequest, $id: 'AdaptRequest' });
@@ -75,10 +81,9 @@ export async function useOpenApi(app: App): Promise<void> {
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json['$id'] ?? `def-${i}`) },
     transform: ({ schema, url, route }) => {
       const { form } = route.config ?? {};
-      return {
-        schema: (form ? { ...schema, consumes: ['multipart/form-data'], body: form } : schema) ?? {},
-        url,
-      };
+      const { content } = (schema?.body ?? {}) as { content?: object };
+      const body = { content: { 'multipart/form-data': { schema: form }, ...content } };
+      return { schema: (form ? { ...schema, body } : schema) ?? {}, url };
     },
   });
   await app.register(swaggerUi, {

@@ -1,5 +1,6 @@
 /** Every error leaves the service as an RFC 9457 problem document, and none of them tells internals. */
 import { PROBLEMS, ProblemError, type Problem, type ProblemCode, type ProblemDetail } from '@ntaa/contracts';
+import { UnknownCursor } from '@ntaa/db';
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
@@ -8,16 +9,20 @@ import type { App } from '../types.js';
 import { describeValidation } from './validation.js';
 
 /** Fastify's and its plugins' own error codes, by the problem they are to a caller. */
-const CODES: Readonly<Record<string, ProblemCode>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
-  FST_ERR_CTP_BODY_TOO_LARGE: 'payload-too-large',
-  FST_INVALID_MULTIPART_CONTENT_TYPE: 'unsupported-media-type',
-  FST_PARTS_LIMIT: 'payload-too-large',
-  FST_FILES_LIMIT: 'payload-too-large',
-  FST_FIELDS_LIMIT: 'payload-too-large',
-  FST_REQ_FILE_TOO_LARGE: 'payload-too-large',
-  FST_ERR_NOT_FOUND: 'not-found',
-  FST_ERR_MAX_PARAM_LENGTH: 'not-found',
+const CODES: Readonly<Record<string, readonly [ProblemCode, string]>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    'unsupported-media-type',
+    'A body of this content type is not taken here.',
+  ],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['payload-too-large', 'The body is larger than is taken here.'],
+  FST_INVALID_MULTIPART_CONTENT_TYPE: ['unsupported-media-type', 'Send the form as multipart/form-data.'],
+  FST_PARTS_LIMIT: ['payload-too-large', 'The form has too many parts.'],
+  FST_FILES_LIMIT: ['payload-too-large', 'The form has too many files.'],
+  FST_FIELDS_LIMIT: ['payload-too-large', 'The form has too many fields.'],
+  FST_REQ_FILE_TOO_LARGE: ['payload-too-large', 'A file of the form is too large.'],
+  FST_ERR_NOT_FOUND: ['not-found', 'There is no such thing.'],
+  FST_ERR_MAX_PARAM_LENGTH: ['not-found', 'There is no such thing: the id in the URL is not one.'],
+  FST_ERR_BAD_URL: ['malformed-request', 'The URL is not valid: it cannot be decoded.'],
 };
 
 function toProblem(
@@ -25,17 +30,22 @@ function toProblem(
   request: FastifyRequest,
 ): { code: ProblemCode; detail: string; errors: readonly ProblemDetail[] } {
   if (error instanceof ProblemError) return { code: error.code, detail: error.message, errors: error.errors };
+  if (error instanceof UnknownCursor) {
+    const errors = [{ pointer: 'after', code: 'unknown-cursor', detail: error.message }];
+    return { code: 'validation-failed', detail: `${error.message}.`, errors };
+  }
   if (error.validation) return describeValidation(error, request);
   const known = CODES[error.code ?? ''];
-  if (known) return { code: known, detail: `${error.message.replace(/\.?$/, '')}.`, errors: [] };
+  if (known) return { code: known[0], detail: known[1], errors: [] };
+  // Before what is unavailable: a caller that hangs up breaks a connection, too.
+  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500)
+    return { code: 'malformed-request', detail: error.message, errors: [] };
   if (isUnavailable(error))
     return {
       code: 'unavailable',
       detail: 'A service this depends on does not answer; try again in a moment. /readyz names it.',
       errors: [],
     };
-  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500)
-    return { code: 'malformed-request', detail: error.message, errors: [] };
   return {
     code: 'internal',
     detail: 'The request could not be answered. Quote request_id when reporting it.',

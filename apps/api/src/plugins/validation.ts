@@ -8,6 +8,7 @@ import {
 } from '@ntaa/contracts';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
+import { isUtf8 } from 'node:buffer';
 import type { FastifyError, FastifyRequest } from 'fastify';
 import type { App } from '../types.js';
 
@@ -23,6 +24,8 @@ export function useValidation(app: App): void {
     useDefaults: true,
     discriminator: true,
     strict: false,
+    // JSON can spell numbers that are none (1e999 is read as Infinity); `strict: false` would let them pass.
+    strictNumbers: true,
     removeAdditional: false,
   } as const;
   const exact = new Ajv({ ...options, coerceTypes: false });
@@ -35,13 +38,29 @@ export function useValidation(app: App): void {
   app.setValidatorCompiler(({ schema, httpPart }) =>
     (httpPart === 'body' ? exact : text).compile(schema as object),
   );
+  // Fastify's own parser would hand text on as a body of type string.
+  app.removeContentTypeParser('text/plain');
   // Many clients name a content type although they send nothing, as to /cancel.
+  app.addHook('onRequest', async ({ headers }) => {
+    if (headers['content-length'] === '0') delete headers['content-type'];
+  });
+  app.addHook('preParsing', async ({ headers }) => {
+    const encoding = headers['content-encoding']?.trim().toLowerCase() ?? 'identity';
+    if (encoding !== 'identity')
+      throw new ProblemError('unsupported-media-type', 'Send the body as it is, without Content-Encoding.');
+  });
   const json = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined);
-    else void json(request, body as string, done);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const text = body as Buffer;
+    if (text.length === 0) done(null, undefined);
+    else if (isUtf8(text)) void json(request, text.toString(), done);
+    else done(new ProblemError('malformed-request', 'The body is not valid UTF-8.'));
   });
   app.addHook('preValidation', async (request) => {
+    if (request.isMultipart() && !request.routeOptions.config.form) {
+      request.raw.resume();
+      throw new ProblemError('unsupported-media-type', 'This is no form: send application/json.');
+    }
     refuseUnstorableText(request.body);
     refuseUnstorableText(request.query);
   });
@@ -94,18 +113,22 @@ export function describeValidation(
     0,
     MAX_ERRORS,
   );
-  const what = { body: 'body', querystring: 'query string', headers: 'headers' }[context];
+  const what = { body: 'body has', querystring: 'query string has', headers: 'headers have' }[context];
   const first = errors[0] ? ` First: ${errors[0].pointer || 'the body'} ${errors[0].detail}.` : '';
   const count = errors.length === 1 ? 'one problem' : `${errors.length} problems`;
-  return { code: 'validation-failed', detail: `The ${what} has ${count}.${first}`, errors };
+  return { code: 'validation-failed', detail: `The ${what} ${count}.${first}`, errors };
 }
 
 /**
  * A union reports the failure of each branch. Of these are kept: nothing when all branches are constants (the union's
- * own error lists them), else the failures of the branches that are not `null`.
+ * own error lists them), else the failures of the branches that are not `null`. And a value that must be a constant
+ * need not be told its type.
  */
 function collapse(errors: readonly ErrorObject[]): ErrorObject[] {
-  let kept = [...errors];
+  const fixed = new Set(errors.filter((e) => e.keyword === 'const').map((e) => e.instancePath));
+  let kept = errors.filter((e) => !(e.keyword === 'type' && fixed.has(e.instancePath)));
+  // Of a property's name is said what is wrong with it, not also that something is.
+  kept = kept.filter((e) => e.keyword !== 'propertyNames');
   for (const union of errors.filter((e) => e.keyword === 'anyOf')) {
     const inside = (e: ErrorObject) =>
       e !== union &&
@@ -130,7 +153,8 @@ function describe(
   explain?: (pointer: string, value: unknown) => string | undefined,
 ): ProblemDetail {
   const params = error.params as Record<string, unknown>;
-  const last = params['missingProperty'] ?? params['additionalProperty'] ?? params['tag'];
+  const last =
+    params['missingProperty'] ?? params['additionalProperty'] ?? params['tag'] ?? error.propertyName;
   const path = typeof last === 'string' ? `${error.instancePath}/${escapePointer(last)}` : error.instancePath;
   const pointer = (context === 'body' ? path : path.replace(/^\//, '')).slice(0, MAX_POINTER);
   const code = error.keyword === 'anyOf' || error.keyword === 'discriminator' ? 'enum' : error.keyword;
@@ -140,12 +164,15 @@ function describe(
 
 function sentence(error: ErrorObject, params: Record<string, unknown>): string {
   const show = (value: unknown) => JSON.stringify(value);
+  if (error.propertyName !== undefined) return `has a name that ${error.message ?? 'is not valid'}`;
+  if (error.keyword === 'type' && (error.data === Infinity || error.data === -Infinity))
+    return 'is too large a number';
   switch (error.keyword) {
     case 'required':
       return 'is required';
     case 'additionalProperties': {
       const known = Object.keys((error.parentSchema?.['properties'] as object | undefined) ?? {});
-      return `is not known here; known are ${known.join(', ')}`;
+      return `is not known here${known.length ? `; known are ${known.join(', ')}` : ''}`;
     }
     case 'const':
       return `must be ${show(params['allowedValue'])}`;

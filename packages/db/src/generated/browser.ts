@@ -67,3 +67,13 @@ export type Outbox = Prisma.OutboxModel
  * 
  */
 export type IdempotencyKey = Prisma.IdempotencyKeyModel
+/**
+ * Model Upload
+ * 
+ */
+export type Upload = Prisma.UploadModel
+/**
+ * Model Garbage
+ * Objects to be deleted: a key, or all below it where it ends in '/'.
+ */
+export type Garbage = Prisma.GarbageModel

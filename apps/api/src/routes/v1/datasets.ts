@@ -2,6 +2,7 @@ import {
   DATASET_FORMATS,
   Dataset,
   DatasetReport,
+  DatasetRequest,
   DatasetStatus,
   Id,
   ListOf,
@@ -10,10 +11,12 @@ import {
   ProblemError,
   type DatasetFormat,
 } from '@ntaa/contracts';
-import type { FastifyRequest } from 'fastify';
+import { datasetFolder, UploadUsed } from '@ntaa/db';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { readForm } from '../../multipart.js';
-import { bodyHash, createOnce, idempotencyKey } from '../../plugins/idempotency.js';
+import { joinUpload } from '../../part-uploads.js';
+import { bodyHash, createOnce, idempotencyKey, type Answer } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 import { storeArchive, tooLarge } from '../../uploads.js';
@@ -40,39 +43,19 @@ export function datasetRoutes(app: App, deps: Deps): void {
       config: { scope: 'write', form: UploadForm },
       schema: {
         tags,
-        summary: 'Upload an archive of images',
+        summary: 'Make a dataset of an archive of images',
         description:
-          'The archive is stored as it arrives and then validated; poll the dataset until it is `ready` or `invalid`.',
+          'The archive comes as a form, or in parts before (`POST /v1/uploads`) and is named as JSON. It is stored and ' +
+          'then validated; poll the dataset until it is `ready` or `invalid`.',
         headers: Type.Object({ 'idempotency-key': Type.Optional(Type.String()) }),
+        body: { content: { 'application/json': { schema: DatasetRequest } } },
         response: { 202: ref(Dataset), ...problems(400, 409, 413, 415, 422) },
       },
     },
-    async (request, reply) => {
-      const key = idempotencyKey(request);
-      const upload = await receive(request, deps);
-      const discard = () => store.delete(upload.key);
-      const { id, name, format, sha256, size } = upload;
-      const create = async () => {
-        try {
-          const { tenant } = request.principal;
-          const body = await db.datasets.create({
-            id,
-            name,
-            format,
-            tenant,
-            uploadKey: upload.key,
-            sha256,
-            bytes: size,
-          });
-          return { status: 202, headers: { location: `/v1/datasets/${id}` }, body };
-        } catch (error) {
-          await discard();
-          throw error;
-        }
-      };
-      const hash = key === null ? '' : bodyHash({ name, format, sha256 });
-      return createOnce(db, request, reply, hash, create, discard);
-    },
+    async (request, reply) =>
+      request.isMultipart() || request.body === undefined
+        ? fromForm(request, reply, deps)
+        : fromUpload(request, reply, deps, request.body as DatasetRequest),
   );
 
   app.get(
@@ -154,33 +137,91 @@ export function datasetRoutes(app: App, deps: Deps): void {
           'conflict',
           `${id} is in use: it is being validated, or a job that has not ended needs it.`,
         );
-      await store.deletePrefix(`${folder(id)}/`);
+      // Now where it can be; the collector knows of it, too.
+      await store
+        .deletePrefix(datasetFolder(id))
+        .catch((err: unknown) => request.log.warn({ err, dataset: id }, 'objects not deleted yet'));
       return reply.code(204).send();
     },
   );
 }
 
-/** Everything stored of a dataset lies under this prefix: the upload and, from the workers, the packed images. */
-const folder = (id: string): string => `datasets/${id}`;
+const accepted = (body: Dataset): Answer => ({
+  status: 202,
+  headers: { location: `/v1/datasets/${body.id}` },
+  body,
+});
+
+async function fromForm(request: FastifyRequest, reply: FastifyReply, deps: Deps): Promise<FastifyReply> {
+  const { db, store } = deps;
+  const key = idempotencyKey(request);
+  const { id, name, format, sha256, size, uploadKey } = await receive(request, deps);
+  const discard = () => store.delete(uploadKey);
+  const create = async () => {
+    try {
+      const { tenant } = request.principal;
+      return accepted(await db.datasets.create({ id, name, format, tenant, uploadKey, sha256, bytes: size }));
+    } catch (error) {
+      await discard();
+      throw error;
+    }
+  };
+  const hash = key === null ? '' : bodyHash({ name, format, sha256 });
+  return createOnce(db, request, reply, hash, create, discard);
+}
+
+async function fromUpload(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { db, store }: Deps,
+  body: DatasetRequest,
+): Promise<FastifyReply> {
+  const { tenant } = request.principal;
+  return createOnce(db, request, reply, bodyHash(body), async () => {
+    const upload = await db.uploads.get(body.upload, tenant);
+    if (!upload)
+      throw new ProblemError('validation-failed', 'The upload cannot be used.', [
+        { pointer: '/upload', code: 'unknown-upload', detail: 'does not exist, or has expired' },
+      ]);
+    const used = new ProblemError('conflict', `${upload.id} has become a dataset already.`);
+    if (upload.dataset !== null) throw used;
+    const { key: uploadKey, size: bytes, filename } = upload;
+    const name = body.name?.trim() || filename || 'dataset';
+    const format = body.format ?? null;
+    const dataset = {
+      ...{ id: newId('ds'), name, format, tenant, uploadKey, sha256: null, bytes },
+      upload: { id: upload.id, join: () => joinUpload(store, upload) },
+    };
+    try {
+      return accepted(await db.datasets.create(dataset));
+    } catch (error) {
+      throw error instanceof UploadUsed ? used : error;
+    }
+  });
+}
+
+/** Should this process die while the archive is being stored, so long afterwards it is deleted, seconds. */
+const FORGOTTEN = 24 * 3600;
 
 /** Streams the upload into the store. Whatever is wrong with the form, what was stored of it is deleted again. */
-async function receive(request: FastifyRequest, { store, config }: Deps) {
+async function receive(request: FastifyRequest, { db, store, config }: Deps) {
   const max = config.maxUploadBytes;
   // Known to be too large before the first byte. The rest of a form around its file is small.
   if (Number(request.headers['content-length'] ?? 0) > max + 64 * 1024) throw tooLarge(max);
   const id = newId('ds');
-  const key = `${folder(id)}/upload`;
+  const uploadKey = `${datasetFolder(id)}upload`;
+  await db.garbage.add([datasetFolder(id)], FORGOTTEN);
   let stored: { size: number; sha256: string } | undefined;
   let filename = '';
   try {
     const options = { fields: ['name', 'format'], fileNames: ['file'], maxFiles: 1, maxFileBytes: Infinity };
     const fields = await readForm(request, options, async (part) => {
       filename = part.filename;
-      stored = await storeArchive(store, key, part.file, max);
+      stored = await storeArchive(store, uploadKey, part.file, max);
     });
-    return { id, key, ...stored!, ...checkFields(fields, filename) };
+    return { id, uploadKey, ...stored!, ...checkFields(fields, filename) };
   } catch (error) {
-    if (stored) await store.delete(key);
+    if (stored) await store.delete(uploadKey);
     throw error;
   }
 }

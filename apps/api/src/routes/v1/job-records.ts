@@ -49,7 +49,7 @@ export function jobRecordRoutes(app: App, { db }: Deps, feed: JobFeed, limits: L
     async (request, reply) => {
       const { tenant } = request.principal;
       const { id } = request.params;
-      if (!/\btext\/event-stream\b/i.test(request.headers.accept ?? '')) {
+      if (!asksForStream(request.headers.accept)) {
         const page = await db.jobs.events(tenant, id, request.query);
         if (!page) throw noSuchJob(id);
         return page;
@@ -103,4 +103,12 @@ export function jobRecordRoutes(app: App, { db }: Deps, feed: JobFeed, limits: L
       return page;
     },
   );
+}
+
+/** Accept names the media type of streams, and not with `q=0`. */
+function asksForStream(accept = ''): boolean {
+  return accept.split(',').some((range) => {
+    const [type, ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    return type === 'text/event-stream' && !parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter));
+  });
 }

@@ -34,7 +34,9 @@ export function jobRoutes(app: App, { db }: Deps): void {
       schema: {
         tags,
         summary: 'Start a job',
-        description: 'With `dry_run=true` the request is only validated and its cost estimated.',
+        description:
+          'With `dry_run=true` the request is only validated and its cost estimated: nothing is made, so an ' +
+          'Idempotency-Key is neither looked at nor used up.',
         headers: Type.Object({ 'idempotency-key': Type.Optional(Type.String()) }),
         querystring: Type.Object(
           { dry_run: Type.Optional(Type.Boolean({ default: false })) },

@@ -60,7 +60,9 @@ export const ModelName = {
   Checkpoint: 'Checkpoint',
   Model: 'Model',
   Outbox: 'Outbox',
-  IdempotencyKey: 'IdempotencyKey'
+  IdempotencyKey: 'IdempotencyKey',
+  Upload: 'Upload',
+  Garbage: 'Garbage'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -106,6 +108,8 @@ export const DatasetScalarFieldEnum = {
   uploadKey: 'uploadKey',
   sha256: 'sha256',
   bytes: 'bytes',
+  failures: 'failures',
+  retryAt: 'retryAt',
   createdAt: 'createdAt',
   readyAt: 'readyAt'
 } as const
@@ -245,6 +249,31 @@ export const IdempotencyKeyScalarFieldEnum = {
 } as const
 
 export type IdempotencyKeyScalarFieldEnum = (typeof IdempotencyKeyScalarFieldEnum)[keyof typeof IdempotencyKeyScalarFieldEnum]
+
+
+export const UploadScalarFieldEnum = {
+  id: 'id',
+  tenantId: 'tenantId',
+  filename: 'filename',
+  size: 'size',
+  partSize: 'partSize',
+  key: 'key',
+  handle: 'handle',
+  secret: 'secret',
+  datasetId: 'datasetId',
+  createdAt: 'createdAt',
+  expiresAt: 'expiresAt'
+} as const
+
+export type UploadScalarFieldEnum = (typeof UploadScalarFieldEnum)[keyof typeof UploadScalarFieldEnum]
+
+
+export const GarbageScalarFieldEnum = {
+  key: 'key',
+  due: 'due'
+} as const
+
+export type GarbageScalarFieldEnum = (typeof GarbageScalarFieldEnum)[keyof typeof GarbageScalarFieldEnum]
 
 
 export const SortOrder = {

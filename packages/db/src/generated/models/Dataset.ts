@@ -28,10 +28,12 @@ export type AggregateDataset = {
 
 export type DatasetAvgAggregateOutputType = {
   bytes: number | null
+  failures: number | null
 }
 
 export type DatasetSumAggregateOutputType = {
   bytes: bigint | null
+  failures: number | null
 }
 
 export type DatasetMinAggregateOutputType = {
@@ -43,6 +45,8 @@ export type DatasetMinAggregateOutputType = {
   uploadKey: string | null
   sha256: string | null
   bytes: bigint | null
+  failures: number | null
+  retryAt: Date | null
   createdAt: Date | null
   readyAt: Date | null
 }
@@ -56,6 +60,8 @@ export type DatasetMaxAggregateOutputType = {
   uploadKey: string | null
   sha256: string | null
   bytes: bigint | null
+  failures: number | null
+  retryAt: Date | null
   createdAt: Date | null
   readyAt: Date | null
 }
@@ -73,6 +79,8 @@ export type DatasetCountAggregateOutputType = {
   uploadKey: number
   sha256: number
   bytes: number
+  failures: number
+  retryAt: number
   createdAt: number
   readyAt: number
   _all: number
@@ -81,10 +89,12 @@ export type DatasetCountAggregateOutputType = {
 
 export type DatasetAvgAggregateInputType = {
   bytes?: true
+  failures?: true
 }
 
 export type DatasetSumAggregateInputType = {
   bytes?: true
+  failures?: true
 }
 
 export type DatasetMinAggregateInputType = {
@@ -96,6 +106,8 @@ export type DatasetMinAggregateInputType = {
   uploadKey?: true
   sha256?: true
   bytes?: true
+  failures?: true
+  retryAt?: true
   createdAt?: true
   readyAt?: true
 }
@@ -109,6 +121,8 @@ export type DatasetMaxAggregateInputType = {
   uploadKey?: true
   sha256?: true
   bytes?: true
+  failures?: true
+  retryAt?: true
   createdAt?: true
   readyAt?: true
 }
@@ -126,6 +140,8 @@ export type DatasetCountAggregateInputType = {
   uploadKey?: true
   sha256?: true
   bytes?: true
+  failures?: true
+  retryAt?: true
   createdAt?: true
   readyAt?: true
   _all?: true
@@ -228,8 +244,10 @@ export type DatasetGroupByOutputType = {
   report: runtime.JsonValue | null
   pack: runtime.JsonValue | null
   uploadKey: string
-  sha256: string
+  sha256: string | null
   bytes: bigint
+  failures: number
+  retryAt: Date | null
   createdAt: Date
   readyAt: Date | null
   _count: DatasetCountAggregateOutputType | null
@@ -268,8 +286,10 @@ export type DatasetWhereInput = {
   report?: Prisma.JsonNullableFilter<"Dataset">
   pack?: Prisma.JsonNullableFilter<"Dataset">
   uploadKey?: Prisma.StringFilter<"Dataset"> | string
-  sha256?: Prisma.StringFilter<"Dataset"> | string
+  sha256?: Prisma.StringNullableFilter<"Dataset"> | string | null
   bytes?: Prisma.BigIntFilter<"Dataset"> | bigint | number
+  failures?: Prisma.IntFilter<"Dataset"> | number
+  retryAt?: Prisma.DateTimeNullableFilter<"Dataset"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Dataset"> | Date | string
   readyAt?: Prisma.DateTimeNullableFilter<"Dataset"> | Date | string | null
 }
@@ -285,8 +305,10 @@ export type DatasetOrderByWithRelationInput = {
   report?: Prisma.SortOrderInput | Prisma.SortOrder
   pack?: Prisma.SortOrderInput | Prisma.SortOrder
   uploadKey?: Prisma.SortOrder
-  sha256?: Prisma.SortOrder
+  sha256?: Prisma.SortOrderInput | Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
+  retryAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   readyAt?: Prisma.SortOrderInput | Prisma.SortOrder
 }
@@ -305,8 +327,10 @@ export type DatasetWhereUniqueInput = Prisma.AtLeast<{
   report?: Prisma.JsonNullableFilter<"Dataset">
   pack?: Prisma.JsonNullableFilter<"Dataset">
   uploadKey?: Prisma.StringFilter<"Dataset"> | string
-  sha256?: Prisma.StringFilter<"Dataset"> | string
+  sha256?: Prisma.StringNullableFilter<"Dataset"> | string | null
   bytes?: Prisma.BigIntFilter<"Dataset"> | bigint | number
+  failures?: Prisma.IntFilter<"Dataset"> | number
+  retryAt?: Prisma.DateTimeNullableFilter<"Dataset"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Dataset"> | Date | string
   readyAt?: Prisma.DateTimeNullableFilter<"Dataset"> | Date | string | null
 }, "id">
@@ -322,8 +346,10 @@ export type DatasetOrderByWithAggregationInput = {
   report?: Prisma.SortOrderInput | Prisma.SortOrder
   pack?: Prisma.SortOrderInput | Prisma.SortOrder
   uploadKey?: Prisma.SortOrder
-  sha256?: Prisma.SortOrder
+  sha256?: Prisma.SortOrderInput | Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
+  retryAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   readyAt?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.DatasetCountOrderByAggregateInput
@@ -347,8 +373,10 @@ export type DatasetScalarWhereWithAggregatesInput = {
   report?: Prisma.JsonNullableWithAggregatesFilter<"Dataset">
   pack?: Prisma.JsonNullableWithAggregatesFilter<"Dataset">
   uploadKey?: Prisma.StringWithAggregatesFilter<"Dataset"> | string
-  sha256?: Prisma.StringWithAggregatesFilter<"Dataset"> | string
+  sha256?: Prisma.StringNullableWithAggregatesFilter<"Dataset"> | string | null
   bytes?: Prisma.BigIntWithAggregatesFilter<"Dataset"> | bigint | number
+  failures?: Prisma.IntWithAggregatesFilter<"Dataset"> | number
+  retryAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Dataset"> | Date | string | null
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"Dataset"> | Date | string
   readyAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Dataset"> | Date | string | null
 }
@@ -364,8 +392,10 @@ export type DatasetCreateInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey: string
-  sha256: string
+  sha256?: string | null
   bytes: bigint | number
+  failures?: number
+  retryAt?: Date | string | null
   createdAt?: Date | string
   readyAt?: Date | string | null
 }
@@ -381,8 +411,10 @@ export type DatasetUncheckedCreateInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey: string
-  sha256: string
+  sha256?: string | null
   bytes: bigint | number
+  failures?: number
+  retryAt?: Date | string | null
   createdAt?: Date | string
   readyAt?: Date | string | null
 }
@@ -398,8 +430,10 @@ export type DatasetUpdateInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
-  sha256?: Prisma.StringFieldUpdateOperationsInput | string
+  sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  failures?: Prisma.IntFieldUpdateOperationsInput | number
+  retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   readyAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
@@ -415,8 +449,10 @@ export type DatasetUncheckedUpdateInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
-  sha256?: Prisma.StringFieldUpdateOperationsInput | string
+  sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  failures?: Prisma.IntFieldUpdateOperationsInput | number
+  retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   readyAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
@@ -432,8 +468,10 @@ export type DatasetCreateManyInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey: string
-  sha256: string
+  sha256?: string | null
   bytes: bigint | number
+  failures?: number
+  retryAt?: Date | string | null
   createdAt?: Date | string
   readyAt?: Date | string | null
 }
@@ -449,8 +487,10 @@ export type DatasetUpdateManyMutationInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
-  sha256?: Prisma.StringFieldUpdateOperationsInput | string
+  sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  failures?: Prisma.IntFieldUpdateOperationsInput | number
+  retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   readyAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
@@ -466,8 +506,10 @@ export type DatasetUncheckedUpdateManyInput = {
   report?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   pack?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
-  sha256?: Prisma.StringFieldUpdateOperationsInput | string
+  sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  failures?: Prisma.IntFieldUpdateOperationsInput | number
+  retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   readyAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
@@ -485,12 +527,15 @@ export type DatasetCountOrderByAggregateInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
+  retryAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   readyAt?: Prisma.SortOrder
 }
 
 export type DatasetAvgOrderByAggregateInput = {
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
 }
 
 export type DatasetMaxOrderByAggregateInput = {
@@ -502,6 +547,8 @@ export type DatasetMaxOrderByAggregateInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
+  retryAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   readyAt?: Prisma.SortOrder
 }
@@ -515,12 +562,15 @@ export type DatasetMinOrderByAggregateInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
+  retryAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   readyAt?: Prisma.SortOrder
 }
 
 export type DatasetSumOrderByAggregateInput = {
   bytes?: Prisma.SortOrder
+  failures?: Prisma.SortOrder
 }
 
 export type NullableStringFieldUpdateOperationsInput = {
@@ -533,6 +583,14 @@ export type BigIntFieldUpdateOperationsInput = {
   decrement?: bigint | number
   multiply?: bigint | number
   divide?: bigint | number
+}
+
+export type IntFieldUpdateOperationsInput = {
+  set?: number
+  increment?: number
+  decrement?: number
+  multiply?: number
+  divide?: number
 }
 
 
@@ -550,6 +608,8 @@ export type DatasetSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs 
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  failures?: boolean
+  retryAt?: boolean
   createdAt?: boolean
   readyAt?: boolean
 }, ExtArgs["result"]["dataset"]>
@@ -567,6 +627,8 @@ export type DatasetSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Exten
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  failures?: boolean
+  retryAt?: boolean
   createdAt?: boolean
   readyAt?: boolean
 }, ExtArgs["result"]["dataset"]>
@@ -584,6 +646,8 @@ export type DatasetSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Exten
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  failures?: boolean
+  retryAt?: boolean
   createdAt?: boolean
   readyAt?: boolean
 }, ExtArgs["result"]["dataset"]>
@@ -601,11 +665,13 @@ export type DatasetSelectScalar = {
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  failures?: boolean
+  retryAt?: boolean
   createdAt?: boolean
   readyAt?: boolean
 }
 
-export type DatasetOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "name" | "status" | "format" | "counts" | "labels" | "report" | "pack" | "uploadKey" | "sha256" | "bytes" | "createdAt" | "readyAt", ExtArgs["result"]["dataset"]>
+export type DatasetOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "name" | "status" | "format" | "counts" | "labels" | "report" | "pack" | "uploadKey" | "sha256" | "bytes" | "failures" | "retryAt" | "createdAt" | "readyAt", ExtArgs["result"]["dataset"]>
 
 export type $DatasetPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Dataset"
@@ -621,8 +687,10 @@ export type $DatasetPayload<ExtArgs extends runtime.Types.Extensions.InternalArg
     report: runtime.JsonValue | null
     pack: runtime.JsonValue | null
     uploadKey: string
-    sha256: string
+    sha256: string | null
     bytes: bigint
+    failures: number
+    retryAt: Date | null
     createdAt: Date
     readyAt: Date | null
   }, ExtArgs["result"]["dataset"]>
@@ -1060,6 +1128,8 @@ export interface DatasetFieldRefs {
   readonly uploadKey: Prisma.FieldRef<"Dataset", 'String'>
   readonly sha256: Prisma.FieldRef<"Dataset", 'String'>
   readonly bytes: Prisma.FieldRef<"Dataset", 'BigInt'>
+  readonly failures: Prisma.FieldRef<"Dataset", 'Int'>
+  readonly retryAt: Prisma.FieldRef<"Dataset", 'DateTime'>
   readonly createdAt: Prisma.FieldRef<"Dataset", 'DateTime'>
   readonly readyAt: Prisma.FieldRef<"Dataset", 'DateTime'>
 }

@@ -1,0 +1,32 @@
+/**
+ * Deletes objects that were given up: the database names them (packages/db, garbage.ts) in the transactions that give
+ * them up, and what is named stays named until it is deleted. Safe to run in several servers at once.
+ */
+import type { StoredUpload } from '@ntaa/db';
+import { repeat, type Loop } from '../repeat.js';
+import type { App, Deps, Limits } from '../types.js';
+
+/** Asked for at a time. */
+const BATCH = 100;
+
+export function useCollector(app: App, { db, store }: Deps, { collectMs }: Limits): void {
+  const remove = (key: string) => (key.endsWith('/') ? store.deletePrefix(key) : store.delete(key));
+  const forget = async (upload: StoredUpload) => {
+    await store.parts.abort(upload);
+    await store.delete(upload.key);
+  };
+  let loop: Loop | undefined;
+  let stop: (() => Promise<void>) | undefined;
+  app.addHook('onReady', async () => {
+    const started = repeat(collectMs, app.log, 'collector', async () => {
+      while ((await db.garbage.collect(BATCH, remove)) === BATCH);
+      while ((await db.uploads.collect(BATCH, forget)) === BATCH);
+    });
+    loop = started;
+    stop = await db.listen({ outbox: () => started.wake() });
+  });
+  app.addHook('onClose', async () => {
+    await stop?.();
+    await loop?.close();
+  });
+}
