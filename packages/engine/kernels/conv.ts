@@ -37,6 +37,13 @@ function accumulate(src: usize, dst: usize, count: i32): void {
   if (count > 0) storePart(dst, f32x4.add(loadPart(dst, count), loadPart(src, count)), count);
 }
 
+/** Copies in whole vectors: up to 3 values more than asked for. */
+// @ts-ignore: decorator
+@inline
+function copyOver(src: usize, dst: usize, count: i32): void {
+  for (; count > 0; count -= 4, src += 16, dst += 16) v128.store(dst, v128.load(src));
+}
+
 // @ts-ignore: decorator
 @inline
 function patches(
@@ -46,8 +53,15 @@ function patches(
   let ow = row0 % OW, oh = (row0 / OW) % OH, n = row0 / (OW * OH);
   for (let r = 0; r < rows; r++) {
     const w0 = ow * S - left;
-    const first = max(0, -w0), last = max(first, min(KW, W - w0));
-    for (let i = 0; i < KH; i++) {
+    const first = max(0, -w0), last = max(first, min(KW, W - w0)), h0 = oh * S - top;
+    // Away from the borders, rows of the filter follow each other: what one writes too much the next one overwrites.
+    const inside = !back && first == 0 && last == KW && h0 >= 0 && h0 + KH <= H;
+    if (inside) {
+      let p = x + ((((<usize>n) * H + h0) * W + w0) * C) * 4;
+      for (let i = 1; i < KH; i++, p += (W * C) << 2, out += (KW * C) << 2) copyOver(p, out, KW * C);
+      copy(p, out, KW * C);
+      out += (KW * C) << 2;
+    } else for (let i = 0; i < KH; i++) {
       const h = oh * S - top + i;
       if (h < 0 || h >= H || first >= last) {
         if (!back) zero(out, KW * C);

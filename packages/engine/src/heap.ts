@@ -8,15 +8,15 @@ import { readFileSync } from 'node:fs';
 import v8 from 'node:v8';
 
 /** Raised when a kernel's results change in any bit: it is part of the engine's name. */
-export const KERNEL_VERSION = 'k2';
+export const KERNEL_VERSION = 'k3';
 
 type Kernel = (...args: (number | boolean)[]) => number;
 
 const EXPORTS = [
   ...['add', 'addMoments', 'addRows', 'addTaps', 'addToRows', 'affine', 'affineAdd', 'affineGrad'],
   ...['affineGradSums', 'crop', 'cropBack', 'depthwise', 'depthwiseBackFilter', 'depthwiseBackInput', 'ema'],
-  ...['fused', 'gather', 'gemm', 'moments', 'normGrad', 'normScale', 'outerBlock', 'outerStore'],
-  ...['packPanels', 'packPhases', 'packTaps', 'poolMean', 'poolMeanBack', 'scatter', 'sgd', 'sumSquares'],
+  ...['frame', 'fused', 'gather', 'gemm', 'moments', 'normGrad', 'normScale', 'outerBlock', 'outerStore'],
+  ...['packPanels', 'packPhases', 'packTaps', 'pad', 'poolMean', 'poolMeanBack', 'scatter', 'sgd', 'sumSquares'],
 ] as const;
 
 export type Kernels = Record<(typeof EXPORTS)[number], Kernel>;
