@@ -107,6 +107,10 @@ export function* evaluationBatches(
   batchSize = EVAL_BATCH,
 ): Generator<tf.Tensor4D> {
   const { mean, std, scale } = data.preprocessing;
+  // What each byte becomes, by channel.
+  const [red, green, blue] = [0, 1, 2].map((channel) =>
+    Float32Array.from({ length: 256 }, (_, byte) => (byte * scale - mean[channel]!) / std[channel]!),
+  ) as [Float32Array, Float32Array, Float32Array];
   const packed = packAt(data, resolution);
   const pixels = resolution * resolution * 3;
   const bytes = new Uint8Array(pixels);
@@ -115,8 +119,11 @@ export function* evaluationBatches(
     const values = new Float32Array(chunk.length * pixels);
     chunk.forEach((index, i) => {
       packed.read(index, bytes, 0);
-      for (let p = 0; p < pixels; p++)
-        values[i * pixels + p] = (bytes[p]! * scale - mean[p % 3]!) / std[p % 3]!;
+      for (let p = 0, to = i * pixels; p < pixels; p += 3, to += 3) {
+        values[to] = red[bytes[p]!]!;
+        values[to + 1] = green[bytes[p + 1]!]!;
+        values[to + 2] = blue[bytes[p + 2]!]!;
+      }
     });
     const tensor = tf.tensor4d(values, [chunk.length, resolution, resolution, 3]);
     try {

@@ -187,44 +187,58 @@ export function frame(x: usize, N: i32, H: i32, W: i32, C: i32, rows: i32, pitch
   }
 }
 
+/** Four outputs of `lanes` channels, from `bias` on. What the loop loads and adds to must fit into the registers
+ *  together, because V8 loads everything first. */
+// @ts-ignore: decorator
+@inline
+function four(
+  q: usize, h1: usize, h2: usize, h3: usize, t: usize, kr: i32, step: usize, span: usize, row: usize, to: usize,
+  y1: usize, y2: usize, y3: usize, bias: v128, lanes: i32, act: i32,
+): void {
+  let a0 = bias, a1 = a0, a2 = a0, a3 = a0;
+  for (let i = 0; i < kr; i++) {
+    const end = q + span;
+    while (q < end) {
+      const tap = v128.load(t);
+      a0 = madd(v128.load(q), tap, a0);
+      a1 = madd(v128.load(q + h1), tap, a1);
+      a2 = madd(v128.load(q + h2), tap, a2);
+      a3 = madd(v128.load(q + h3), tap, a3);
+      t += 16;
+      q += step;
+    }
+    q += row - span;
+  }
+  storePart(to, activate(a0, act), lanes);
+  storePart(to + y1, activate(a1, act), lanes);
+  storePart(to + y2, activate(a2, act), lanes);
+  storePart(to + y3, activate(a3, act), lanes);
+}
+
 /** `rows` x `width` outputs of C channels: act(bias + windows of kr x kc taps), on rows of `row` bytes. Outputs are
- *  `yStep` bytes apart in a row, rows `yRow` bytes. Four pixels of 4 channels at a time: what the loop loads and adds to
- *  must fit into the registers together. */
+ *  `yStep` bytes apart in a row, rows `yRow` bytes. */
 // @ts-ignore: decorator
 @inline
 function correlate(
   x: usize, row: usize, taps: usize, kr: i32, kc: i32, stride: i32, y: usize, yStep: usize, yRow: usize, rows: i32,
   width: i32, C: i32, bias: usize, act: i32,
 ): void {
-  const step = (<usize>C) << 2, hop = step * stride, span = step * kc, gap = row - span;
+  const step = (<usize>C) << 2, hop = step * stride, span = step * kc, block = (<usize>kr * kc) << 4;
   // A row of fewer than four outputs makes its last one more than once.
   const i1 = min(1, width - 1), i2 = min(2, width - 1), i3 = min(3, width - 1);
   const h1 = hop * i1, h2 = hop * i2, h3 = hop * i3, y1 = yStep * i1, y2 = yStep * i2, y3 = yStep * i3;
+  const zero = f32x4.splat(0);
   for (let r = 0; r < rows; r++) {
     for (let w = 0; w < width; w += 4) {
       const first = max(0, min(w, width - 4)), p = x + hop * first, out = y + yStep * first;
-      let t = taps;
-      for (let c = 0; c < C; c += 4) {
-        const at = c << 2, lanes = C - c;
-        let a0 = act == PLAIN ? f32x4.splat(0) : loadPart(bias + at, lanes), a1 = a0, a2 = a0, a3 = a0, q = p + at;
-        for (let i = 0; i < kr; i++) {
-          const end = q + span;
-          while (q < end) {
-            const tap = v128.load(t);
-            a0 = madd(v128.load(q), tap, a0);
-            a1 = madd(v128.load(q + h1), tap, a1);
-            a2 = madd(v128.load(q + h2), tap, a2);
-            a3 = madd(v128.load(q + h3), tap, a3);
-            t += 16;
-            q += step;
-          }
-          q += gap;
-        }
-        const to = out + at;
-        storePart(to, activate(a0, act), lanes);
-        storePart(to + y1, activate(a1, act), lanes);
-        storePart(to + y2, activate(a2, act), lanes);
-        storePart(to + y3, activate(a3, act), lanes);
+      let t = taps, at: usize = 0;
+      for (; at + 16 <= step; at += 16, t += block) {
+        const from = act == PLAIN ? zero : v128.load(bias + at);
+        four(p + at, h1, h2, h3, t, kr, step, span, row, out + at, y1, y2, y3, from, 4, act);
+      }
+      if (at < step) {
+        const lanes = (step - at) >> 2, from = act == PLAIN ? zero : loadPart(bias + at, lanes);
+        four(p + at, h1, h2, h3, t, kr, step, span, row, out + at, y1, y2, y3, from, lanes, act);
       }
     }
     x += row * stride;
@@ -246,16 +260,43 @@ function images(
   }
 }
 
+// A function each: V8 allocates registers worse in one that holds all these loops.
+export function depthwisePlain(
+  x: usize, taps: usize, y: usize, N: i32, OH: i32, OW: i32, C: i32, k: i32, stride: i32, row: usize, image: usize,
+  bias: usize,
+): void {
+  images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, PLAIN);
+}
+export function depthwiseLinear(
+  x: usize, taps: usize, y: usize, N: i32, OH: i32, OW: i32, C: i32, k: i32, stride: i32, row: usize, image: usize,
+  bias: usize,
+): void {
+  images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, LINEAR);
+}
+export function depthwiseRelu(
+  x: usize, taps: usize, y: usize, N: i32, OH: i32, OW: i32, C: i32, k: i32, stride: i32, row: usize, image: usize,
+  bias: usize,
+): void {
+  images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, RELU);
+}
+export function depthwiseHswish(
+  x: usize, taps: usize, y: usize, N: i32, OH: i32, OW: i32, C: i32, k: i32, stride: i32, row: usize, image: usize,
+  bias: usize,
+): void {
+  images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, HSWISH);
+}
+
 /** y[N,OH,OW,C] = act(x correlated with packed taps + bias[C]), at any stride; x is padded, its rows of `row` bytes and
  *  its images `image` bytes apart. Without bias when `act` is PLAIN. */
 export function depthwise(
   x: usize, taps: usize, y: usize, N: i32, OH: i32, OW: i32, C: i32, k: i32, stride: i32, row: usize, image: usize,
-  bias: usize, act: i32,
+  bias: usize,
+  act: i32,
 ): void {
-  if (act == PLAIN) images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, PLAIN);
-  else if (act == LINEAR) images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, LINEAR);
-  else if (act == RELU) images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, RELU);
-  else images(x, taps, y, N, OH, OW, C, k, stride, row, image, bias, HSWISH);
+  if (act == PLAIN) depthwisePlain(x, taps, y, N, OH, OW, C, k, stride, row, image, bias);
+  else if (act == LINEAR) depthwiseLinear(x, taps, y, N, OH, OW, C, k, stride, row, image, bias);
+  else if (act == RELU) depthwiseRelu(x, taps, y, N, OH, OW, C, k, stride, row, image, bias);
+  else depthwiseHswish(x, taps, y, N, OH, OW, C, k, stride, row, image, bias);
 }
 
 /** dx[H,W,C] of one image, at any stride: input positions of one phase see the same taps, on neighbouring values of dy,

@@ -126,8 +126,7 @@ function product(
       for (let n = 0; n < N; n += 8) {
         const width = N - n, last = b + panel, bn = bias + (n << 2);
         const s0 = start(bn, width, end), s1 = start(bn + 16, width - 4, end);
-        let ap = a + (<usize>m0) * lda, cp = c + (<usize>m0) * ldc + (n << 2);
-        let m = m0;
+        let ap = a + lda * m0, cp = c + ldc * m0 + (n << 2), m = m0;
         for (; m + 4 <= m1; m += 4) {
           tile4(ap, lda, b, last, cp, ldc, width, s0, s1, end);
           ap += 4 * lda;
@@ -141,9 +140,36 @@ function product(
         b = last;
       }
     }
-    a += (<usize>M) * lda;
+    a += lda * M;
     c += line;
   }
+}
+
+// A function each: V8 allocates registers worse in one that holds all these loops.
+export function gemmPlain(
+  a: usize, panels: usize, c: usize, lines: i32, line: usize, M: i32, N: i32, K: i32, bias: usize,
+): void {
+  product(a, panels, c, lines, line, M, N, K, bias, PLAIN);
+}
+export function gemmAdd(
+  a: usize, panels: usize, c: usize, lines: i32, line: usize, M: i32, N: i32, K: i32, bias: usize,
+): void {
+  product(a, panels, c, lines, line, M, N, K, bias, ADD);
+}
+export function gemmLinear(
+  a: usize, panels: usize, c: usize, lines: i32, line: usize, M: i32, N: i32, K: i32, bias: usize,
+): void {
+  product(a, panels, c, lines, line, M, N, K, bias, LINEAR);
+}
+export function gemmRelu(
+  a: usize, panels: usize, c: usize, lines: i32, line: usize, M: i32, N: i32, K: i32, bias: usize,
+): void {
+  product(a, panels, c, lines, line, M, N, K, bias, RELU);
+}
+export function gemmHswish(
+  a: usize, panels: usize, c: usize, lines: i32, line: usize, M: i32, N: i32, K: i32, bias: usize,
+): void {
+  product(a, panels, c, lines, line, M, N, K, bias, HSWISH);
 }
 
 /** c = act(a[lines,M,K] * packed b + bias[N]), `line` bytes of c for every M rows of N; act also PLAIN (then there is no
@@ -151,11 +177,11 @@ function product(
 export function gemm(
   a: usize, panels: usize, c: usize, lines: i32, line: usize, M: i32, N: i32, K: i32, bias: usize, act: i32,
 ): void {
-  if (act == PLAIN) product(a, panels, c, lines, line, M, N, K, bias, PLAIN);
-  else if (act == ADD) product(a, panels, c, lines, line, M, N, K, bias, ADD);
-  else if (act == LINEAR) product(a, panels, c, lines, line, M, N, K, bias, LINEAR);
-  else if (act == RELU) product(a, panels, c, lines, line, M, N, K, bias, RELU);
-  else product(a, panels, c, lines, line, M, N, K, bias, HSWISH);
+  if (act == PLAIN) gemmPlain(a, panels, c, lines, line, M, N, K, bias);
+  else if (act == ADD) gemmAdd(a, panels, c, lines, line, M, N, K, bias);
+  else if (act == LINEAR) gemmLinear(a, panels, c, lines, line, M, N, K, bias);
+  else if (act == RELU) gemmRelu(a, panels, c, lines, line, M, N, K, bias);
+  else gemmHswish(a, panels, c, lines, line, M, N, K, bias);
 }
 
 /** Packs `rows` rows of src[., cols] into panels [rows][4] of 4 columns (zero padded). */
