@@ -1,6 +1,6 @@
 import type { Preprocessing } from '@ntaa/contracts';
 import { BatchLoader, PackedImages, type AugmentPolicy, type PackedHandle } from '@ntaa/data';
-import { tf } from '@ntaa/engine';
+import { filled, tf } from '@ntaa/engine';
 
 interface SplitIndices {
   readonly train: readonly number[];
@@ -106,31 +106,45 @@ export function* evaluationBatches(
   resolution: number,
   batchSize = EVAL_BATCH,
 ): Generator<tf.Tensor4D> {
-  const { mean, std, scale } = data.preprocessing;
-  // What each byte becomes, by channel.
-  const [red, green, blue] = [0, 1, 2].map((channel) =>
-    Float32Array.from({ length: 256 }, (_, byte) => (byte * scale - mean[channel]!) / std[channel]!),
-  ) as [Float32Array, Float32Array, Float32Array];
+  const tables = normalisedBytes(data.preprocessing);
   const packed = packAt(data, resolution);
   const pixels = resolution * resolution * 3;
   const bytes = new Uint8Array(pixels);
   for (let start = 0; start < indices.length; start += batchSize) {
     const chunk = indices.slice(start, start + batchSize);
-    const values = new Float32Array(chunk.length * pixels);
-    chunk.forEach((index, i) => {
-      packed.read(index, bytes, 0);
-      for (let p = 0, to = i * pixels; p < pixels; p += 3, to += 3) {
-        values[to] = red[bytes[p]!]!;
-        values[to + 1] = green[bytes[p + 1]!]!;
-        values[to + 2] = blue[bytes[p + 2]!]!;
-      }
-    });
-    const tensor = tf.tensor4d(values, [chunk.length, resolution, resolution, 3]);
+    const tensor = filled<tf.Rank.R4>([chunk.length, resolution, resolution, 3], (values) =>
+      chunk.forEach((index, i) => {
+        packed.read(index, bytes, 0);
+        normalise(bytes, tables, values, i * pixels);
+      }),
+    );
     try {
       yield tensor;
     } finally {
       tensor.dispose();
     }
+  }
+}
+
+type Tables = readonly [Float32Array, Float32Array, Float32Array];
+
+/** What each byte becomes, by channel. */
+function normalisedBytes({ mean, std, scale }: TargetData['preprocessing']): Tables {
+  const table = (channel: 0 | 1 | 2) =>
+    Float32Array.from({ length: 256 }, (_, byte) => (byte * scale - mean[channel]) / std[channel]);
+  return [table(0), table(1), table(2)];
+}
+
+function normalise(
+  bytes: Uint8Array,
+  [red, green, blue]: Tables,
+  values: Float32Array,
+  offset: number,
+): void {
+  for (let p = 0, to = offset; p < bytes.length; p += 3, to += 3) {
+    values[to] = red[bytes[p]!]!;
+    values[to + 1] = green[bytes[p + 1]!]!;
+    values[to + 2] = blue[bytes[p + 2]!]!;
   }
 }
 

@@ -16,7 +16,17 @@ const EXPORTS = [
   ...['add', 'addMoments', 'addRows', 'addTaps', 'addToRows', 'affine', 'affineAdd', 'affineGrad'],
   ...['affineGradSums', 'crop', 'cropBack', 'depthwise', 'depthwiseBackFilter', 'depthwiseBackInput', 'ema'],
   ...['frame', 'fused', 'gather', 'gemm', 'moments', 'normGrad', 'normScale', 'outerBlock', 'outerStore'],
-  ...['packPanels', 'packPhases', 'packTaps', 'pad', 'poolMean', 'poolMeanBack', 'scatter', 'sgd', 'sumSquares'],
+  ...[
+    'packPanels',
+    'packPhases',
+    'packTaps',
+    'pad',
+    'poolMean',
+    'poolMeanBack',
+    'scatter',
+    'sgd',
+    'sumSquares',
+  ],
 ] as const;
 
 export type Kernels = Record<(typeof EXPORTS)[number], Kernel>;
@@ -114,15 +124,15 @@ export class Heap {
 
   /** Working room of one operation: 64-byte aligned areas of these sizes, valid until the next call. */
   scratch(...bytes: number[]): number[] {
-    let next = this.#region(
-      this.#scratch,
-      bytes.reduce((sum, size) => sum + aligned(size), 0),
-    );
-    return bytes.map((size) => {
+    let total = 0;
+    for (const size of bytes) total += aligned(size);
+    let next = this.#region(this.#scratch, total);
+    for (let i = 0; i < bytes.length; i++) {
       const start = next;
-      next += aligned(size);
-      return start;
-    });
+      next += aligned(bytes[i]!);
+      bytes[i] = start;
+    }
+    return bytes;
   }
 
   /** Room for the buffers of a whole computation, 64-byte aligned, valid until the next call. */

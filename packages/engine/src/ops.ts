@@ -52,3 +52,19 @@ export function softmaxCrossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D): 
 function runFused(name: string, inputs: Record<string, tf.Tensor>, attrs: object): tf.Tensor[] {
   return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap);
 }
+
+/** A new tensor whose values `fill` writes, on our own engine in their place. The view is gone after that. */
+export function filled<R extends tf.Rank>(
+  shape: tf.ShapeMap[R],
+  fill: (values: Float32Array) => void,
+): tf.Tensor<R> {
+  const heap = native();
+  if (heap) {
+    const tensor = heap.output(shape);
+    fill(heap.floats(tensor));
+    return tf.engine().makeTensorFromTensorInfo(tensor) as tf.Tensor<R>;
+  }
+  const values = new Float32Array(tf.util.sizeFromShape(shape));
+  fill(values);
+  return tf.tensor(values, shape);
+}

@@ -109,11 +109,13 @@ class Inference {
     const { shape } = this.#steps[0]!;
     const { outHeight, outWidth } = this.#last.shape;
     const [W, outputs] = [this.#net.space.head.width, this.#net.outputs];
+    const works = (part: number) => this.#steps.map((step) => this.#work(step, part));
+    const [whole, rest] = [works(shape.batch), works(count % shape.batch)];
+    const x = this.#at(this.#last.output);
     for (let n = 0; n < count; n += shape.batch) {
       const part = Math.min(shape.batch, count - n);
       const from = images + 4 * n * shape.height * shape.width * shape.channels;
-      for (const step of this.#steps) this.#run(step, from, part);
-      const x = this.#at(this.#last.output);
+      for (const work of part < shape.batch ? rest : whole) work(from);
       this.#heap.kernels.poolMean(x, features + 4 * n * W, part, outHeight * outWidth, W);
     }
     const finish = { bias: this.#heap.pointer(this.#net.variable('classifier.bias')), activation: 0 };
@@ -149,23 +151,28 @@ class Inference {
     }
   }
 
-  #run(step: Step, images: number, batch: number): void {
+  /** What a step does to `batch` images, of which only the first knows where they are. */
+  #work(step: Step, batch: number): (images: number) => void {
     const heap = this.#heap;
-    const { input, reader, chain } = step;
+    const { input, reader, chain, padded } = step;
     const shape = { ...step.shape, batch };
     const { M, N, K } = layers.product(shape);
     const norm = this.#norm(step);
     const finish = step.sum ? layers.foldedSum(norm) : layers.folded(norm);
     const [y, packed] = [this.#at(step.output), this.#at(step.packed)];
     if (chain) {
-      const x = this.#at(input!);
-      if (step.padded) layers.depthwisePadded(heap, shape, { x, taps: packed, y, finish });
-      else layers.depthwise(heap, shape, { x, taps: packed, y, finish });
-      return;
+      const given = { x: this.#at(input!), taps: packed, y, finish };
+      return padded
+        ? () => layers.depthwisePadded(heap, shape, given)
+        : () => layers.depthwise(heap, shape, given);
     }
-    const a = input ? layers.plain(this.#at(input), K) : layers.patches(heap, images, shape);
-    if (reader) layers.multiplyPadded(heap, { a, panels: packed, y, N, K, finish }, { ...reader, batch });
-    else layers.multiply(heap, { a, panels: packed, y, M, N, K, finish });
+    const given = { panels: packed, y, M, N, K, finish };
+    const to = reader && { ...reader, batch };
+    const multiply = (a: layers.Rows) =>
+      to ? layers.multiplyPadded(heap, { a, ...given }, to) : layers.multiply(heap, { a, ...given });
+    if (!input) return (images) => multiply(layers.patches(heap, images, shape));
+    const a = layers.plain(this.#at(input), K);
+    return () => multiply(a);
   }
 }
 

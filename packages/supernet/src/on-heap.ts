@@ -10,10 +10,12 @@ export function shapeOf(
   [height, width]: readonly [number, number],
 ): layers.ConvShape {
   const { kernel, stride, channelsIn, channelsOut } = layer;
+  const [outHeight, outWidth] = [Math.ceil(height / stride), Math.ceil(width / stride)];
+  const [filterHeight, filterWidth, top, left] = [kernel, kernel, kernel >> 1, kernel >> 1];
+  const [channels, outChannels] = [channelsIn, channelsOut];
+  // prettier-ignore
   return {
-    ...{ batch, height, width, channels: channelsIn, outChannels: channelsOut, stride },
-    ...{ outHeight: Math.ceil(height / stride), outWidth: Math.ceil(width / stride) },
-    ...{ filterHeight: kernel, filterWidth: kernel, top: kernel >> 1, left: kernel >> 1 },
+    batch, height, width, channels, outHeight, outWidth, outChannels, filterHeight, filterWidth, stride, top, left,
   };
 }
 
