@@ -1,6 +1,6 @@
 import type { Preprocessing } from '@ntaa/contracts';
 import { BatchLoader, PackedImages, type AugmentPolicy, type PackedHandle } from '@ntaa/data';
-import { filled, tf } from '@ntaa/engine';
+import { lookUp, tf } from '@ntaa/engine';
 
 interface SplitIndices {
   readonly train: readonly number[];
@@ -108,16 +108,11 @@ export function* evaluationBatches(
 ): Generator<tf.Tensor4D> {
   const tables = normalisedBytes(data.preprocessing);
   const packed = packAt(data, resolution);
-  const pixels = resolution * resolution * 3;
-  const bytes = new Uint8Array(pixels);
   for (let start = 0; start < indices.length; start += batchSize) {
     const chunk = indices.slice(start, start + batchSize);
-    const tensor = filled<tf.Rank.R4>([chunk.length, resolution, resolution, 3], (values) =>
-      chunk.forEach((index, i) => {
-        packed.read(index, bytes, 0);
-        normalise(bytes, tables, values, i * pixels);
-      }),
-    );
+    const bytes = new Uint8Array(chunk.length * packed.stride);
+    chunk.forEach((index, i) => packed.read(index, bytes, i * packed.stride));
+    const tensor = lookUp(bytes, tables, [chunk.length, resolution, resolution, 3]);
     try {
       yield tensor;
     } finally {
@@ -126,26 +121,10 @@ export function* evaluationBatches(
   }
 }
 
-type Tables = readonly [Float32Array, Float32Array, Float32Array];
-
-/** What each byte becomes, by channel. */
-function normalisedBytes({ mean, std, scale }: TargetData['preprocessing']): Tables {
-  const table = (channel: 0 | 1 | 2) =>
-    Float32Array.from({ length: 256 }, (_, byte) => (byte * scale - mean[channel]) / std[channel]);
-  return [table(0), table(1), table(2)];
-}
-
-function normalise(
-  bytes: Uint8Array,
-  [red, green, blue]: Tables,
-  values: Float32Array,
-  offset: number,
-): void {
-  for (let p = 0, to = offset; p < bytes.length; p += 3, to += 3) {
-    values[to] = red[bytes[p]!]!;
-    values[to + 1] = green[bytes[p + 1]!]!;
-    values[to + 2] = blue[bytes[p + 2]!]!;
-  }
+/** What each byte becomes, channel after channel. */
+function normalisedBytes({ mean, std, scale }: TargetData['preprocessing']): Float32Array {
+  const value = (channel: number, byte: number) => (byte * scale - mean[channel]!) / std[channel]!;
+  return Float32Array.from({ length: 768 }, (_, i) => value(i >> 8, i & 255));
 }
 
 /** Labels of `indices`, in order. */

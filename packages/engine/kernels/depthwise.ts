@@ -215,6 +215,38 @@ function four(
   storePart(to + y3, activate(a3, act), lanes);
 }
 
+/** The same for 3 x 3 taps at stride 1, where neighbours share what they read. */
+// @ts-ignore: decorator
+@inline
+function four3x3(
+  q: usize, h1: usize, h2: usize, h3: usize, t: usize, row: usize, to: usize, y1: usize, y2: usize, y3: usize,
+  bias: v128, lanes: i32, act: i32,
+): void {
+  let a0 = bias, a1 = a0, a2 = a0, a3 = a0;
+  const h4 = h2 + h2, h5 = h3 + h2;
+  for (const end = t + 144; t < end; t += 48, q += row) {
+    const w0 = v128.load(t), w1 = v128.load(t, 16), w2 = v128.load(t, 32);
+    const x0 = v128.load(q), x1 = v128.load(q + h1), x2 = v128.load(q + h2), x3 = v128.load(q + h3);
+    const x4 = v128.load(q + h4), x5 = v128.load(q + h5);
+    a0 = madd(x0, w0, a0);
+    a1 = madd(x1, w0, a1);
+    a2 = madd(x2, w0, a2);
+    a3 = madd(x3, w0, a3);
+    a0 = madd(x1, w1, a0);
+    a1 = madd(x2, w1, a1);
+    a2 = madd(x3, w1, a2);
+    a3 = madd(x4, w1, a3);
+    a0 = madd(x2, w2, a0);
+    a1 = madd(x3, w2, a1);
+    a2 = madd(x4, w2, a2);
+    a3 = madd(x5, w2, a3);
+  }
+  storePart(to, activate(a0, act), lanes);
+  storePart(to + y1, activate(a1, act), lanes);
+  storePart(to + y2, activate(a2, act), lanes);
+  storePart(to + y3, activate(a3, act), lanes);
+}
+
 /** `rows` x `width` outputs of C channels: act(bias + windows of kr x kc taps), on rows of `row` bytes. Outputs are
  *  `yStep` bytes apart in a row, rows `yRow` bytes. */
 // @ts-ignore: decorator
@@ -227,14 +259,15 @@ function correlate(
   // A row of fewer than four outputs makes its last one more than once.
   const i1 = min(1, width - 1), i2 = min(2, width - 1), i3 = min(3, width - 1);
   const h1 = hop * i1, h2 = hop * i2, h3 = hop * i3, y1 = yStep * i1, y2 = yStep * i2, y3 = yStep * i3;
-  const zero = f32x4.splat(0);
+  const zero = f32x4.splat(0), shared = kr == 3 && kc == 3 && stride == 1 && width >= 4;
   for (let r = 0; r < rows; r++) {
     for (let w = 0; w < width; w += 4) {
       const first = max(0, min(w, width - 4)), p = x + hop * first, out = y + yStep * first;
       let t = taps, at: usize = 0;
       for (; at + 16 <= step; at += 16, t += block) {
         const from = act == PLAIN ? zero : v128.load(bias + at);
-        four(p + at, h1, h2, h3, t, kr, step, span, row, out + at, y1, y2, y3, from, 4, act);
+        if (shared) four3x3(p + at, h1, h2, h3, t, row, out + at, y1, y2, y3, from, 4, act);
+        else four(p + at, h1, h2, h3, t, kr, step, span, row, out + at, y1, y2, y3, from, 4, act);
       }
       if (at < step) {
         const lanes = (step - at) >> 2, from = act == PLAIN ? zero : loadPart(bias + at, lanes);
@@ -319,42 +352,37 @@ export function depthwiseBackInput(
     }
 }
 
-/** Adds to the sums of a 3x3 filter: nine accumulators hide the latency of the additions. */
+/** Adds to the sums of a filter row of 3 taps, two pixels at a time: six accumulators hide the latency of the additions,
+ *  and fit into the registers together with what the loop loads. */
 function taps3(plane: usize, dy: usize, sums: usize, rows: i32, OW: i32, row: usize, stride: i32): void {
   const step = (<usize>stride) << 4;
-  let s0 = v128.load(sums), s1 = v128.load(sums, 16), s2 = v128.load(sums, 32), s3 = v128.load(sums, 48);
-  let s4 = v128.load(sums, 64), s5 = v128.load(sums, 80), s6 = v128.load(sums, 96), s7 = v128.load(sums, 112);
-  let s8 = v128.load(sums, 128);
+  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, t0 = s0, t1 = s0, t2 = s0;
   for (let r = 0; r < rows; r++) {
-    let p = plane, q = p + row, u = q + row;
+    let p = plane;
     const end = dy + (OW << 4);
-    while (dy < end) {
+    while (dy + 32 <= end) {
+      const q = p + step, d = v128.load(dy), e = v128.load(dy, 16);
+      s0 = madd(v128.load(p), d, s0);
+      s1 = madd(v128.load(p, 16), d, s1);
+      s2 = madd(v128.load(p, 32), d, s2);
+      t0 = madd(v128.load(q), e, t0);
+      t1 = madd(v128.load(q, 16), e, t1);
+      t2 = madd(v128.load(q, 32), e, t2);
+      p = q + step;
+      dy += 32;
+    }
+    if (dy < end) {
       const d = v128.load(dy);
       s0 = madd(v128.load(p), d, s0);
       s1 = madd(v128.load(p, 16), d, s1);
       s2 = madd(v128.load(p, 32), d, s2);
-      s3 = madd(v128.load(q), d, s3);
-      s4 = madd(v128.load(q, 16), d, s4);
-      s5 = madd(v128.load(q, 32), d, s5);
-      s6 = madd(v128.load(u), d, s6);
-      s7 = madd(v128.load(u, 16), d, s7);
-      s8 = madd(v128.load(u, 32), d, s8);
-      p += step;
-      q += step;
-      u += step;
       dy += 16;
     }
     plane += row * stride;
   }
-  v128.store(sums, s0);
-  v128.store(sums, s1, 16);
-  v128.store(sums, s2, 32);
-  v128.store(sums, s3, 48);
-  v128.store(sums, s4, 64);
-  v128.store(sums, s5, 80);
-  v128.store(sums, s6, 96);
-  v128.store(sums, s7, 112);
-  v128.store(sums, s8, 128);
+  v128.store(sums, f32x4.add(v128.load(sums), f32x4.add(s0, t0)));
+  v128.store(sums, f32x4.add(v128.load(sums, 16), f32x4.add(s1, t1)), 16);
+  v128.store(sums, f32x4.add(v128.load(sums, 32), f32x4.add(s2, t2)), 32);
 }
 
 /** Adds to the sums of up to 7 neighbouring taps of one filter row; the plane starts at the first tap. */
@@ -420,7 +448,8 @@ export function depthwiseBackFilter(
         let p = planes + (<usize>(o * stride)) * row, d = grads;
         for (let c = c0; c < min(C, c0 + 16); c += 4) {
           const s = sums + (((<usize>c) * taps) << 2);
-          if (k == 3) taps3(p, d, s, count, OW, row, stride);
+          if (k == 3)
+            for (let i = 0; i < 3; i++) taps3(p + row * i, d, s + 48 * i, count, OW, row, stride);
           else
             for (let i = 0; i < k; i++)
               for (let j = 0; j < k; j += 7)

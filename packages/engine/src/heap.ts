@@ -15,7 +15,18 @@ type Kernel = (...args: (number | boolean)[]) => number;
 const EXPORTS = [
   ...['add', 'addMoments', 'addRows', 'addTaps', 'addToRows', 'affine', 'affineAdd', 'affineGrad'],
   ...['affineGradSums', 'crop', 'cropBack', 'depthwise', 'depthwiseBackFilter', 'depthwiseBackInput', 'ema'],
-  ...['frame', 'fused', 'gather', 'gemm', 'moments', 'normGrad', 'normScale', 'outerBlock', 'outerStore'],
+  ...[
+    'frame',
+    'fused',
+    'gather',
+    'gemm',
+    'lookUp',
+    'moments',
+    'normGrad',
+    'normScale',
+    'outerBlock',
+    'outerStore',
+  ],
   ...[
     'packPanels',
     'packPhases',
@@ -114,6 +125,10 @@ export class Heap {
     return new Float32Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
   }
 
+  bytesAt(pointer: number, count: number): Uint8Array {
+    return new Uint8Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
+  }
+
   doublesAt(pointer: number, count: number): Float64Array {
     return new Float64Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
   }
@@ -154,7 +169,7 @@ export class Heap {
   }
 
   zero(pointer: number, bytes: number): void {
-    new Uint8Array(this.#backend.wasm.asm.memory.buffer, pointer, bytes).fill(0);
+    this.bytesAt(pointer, bytes).fill(0);
   }
 }
 

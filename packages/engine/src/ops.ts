@@ -53,18 +53,24 @@ function runFused(name: string, inputs: Record<string, tf.Tensor>, attrs: object
   return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap);
 }
 
-/** A new tensor whose values `fill` writes, on our own engine in their place. The view is gone after that. */
-export function filled<R extends tf.Rank>(
-  shape: tf.ShapeMap[R],
-  fill: (values: Float32Array) => void,
-): tf.Tensor<R> {
+/** Colour images [N,H,W,3] from their bytes: tables[256 * channel + byte]. Throws RangeError for other numbers of bytes. */
+export function lookUp(
+  bytes: Uint8Array,
+  tables: Float32Array,
+  shape: [number, number, number, 3],
+): tf.Tensor4D {
+  if (bytes.length !== tf.util.sizeFromShape(shape) || tables.length !== 768)
+    throw new RangeError(`${bytes.length} bytes and ${tables.length} values are not images of ${shape}`);
   const heap = native();
-  if (heap) {
-    const tensor = heap.output(shape);
-    fill(heap.floats(tensor));
-    return tf.engine().makeTensorFromTensorInfo(tensor) as tf.Tensor<R>;
-  }
-  const values = new Float32Array(tf.util.sizeFromShape(shape));
-  fill(values);
-  return tf.tensor(values, shape);
+  if (!heap)
+    return tf.tensor4d(
+      Float32Array.from(bytes, (byte, i) => tables[256 * (i % 3) + byte]!),
+      shape,
+    );
+  const tensor = heap.output(shape);
+  const [from = 0, by = 0] = heap.scratch(bytes.length, 4 * tables.length);
+  heap.bytesAt(from, bytes.length).set(bytes);
+  heap.floatsAt(by, tables.length).set(tables);
+  heap.kernels.lookUp(from, by, heap.pointer(tensor), bytes.length / 3);
+  return tf.engine().makeTensorFromTensorInfo(tensor) as tf.Tensor4D;
 }
