@@ -150,6 +150,7 @@ function affineRows(x: usize, y: usize, M: i32, C: i32, scale: usize, shift: usi
   const ld = (<usize>C) << 2, block = blockRows(C);
   for (let m = 0; m < M; m += block) {
     const rows = min(block, M - m);
+    if (x != y && C > 16) touch(x, (<usize>rows) * ld, y);
     let c = 0;
     for (; c + 16 <= C; c += 16) {
       const at = c << 2;
