@@ -26,7 +26,7 @@ async function pack(images, archive) {
   return archive;
 }
 
-export const sets = { mnist, emoji };
+const sets = { mnist, emoji };
 
 /** The first 2,000 training images of MNIST. */
 async function* mnist() {

@@ -1,6 +1,6 @@
 import type { Preprocessing } from '@ntaa/contracts';
 import { BatchLoader, PackedImages, type AugmentPolicy, type PackedHandle } from '@ntaa/data';
-import { tf } from '@ntaa/engine';
+import { lookUp, tf } from '@ntaa/engine';
 
 interface SplitIndices {
   readonly train: readonly number[];
@@ -106,25 +106,25 @@ export function* evaluationBatches(
   resolution: number,
   batchSize = EVAL_BATCH,
 ): Generator<tf.Tensor4D> {
-  const { mean, std, scale } = data.preprocessing;
+  const tables = normalisedBytes(data.preprocessing);
   const packed = packAt(data, resolution);
-  const pixels = resolution * resolution * 3;
-  const bytes = new Uint8Array(pixels);
   for (let start = 0; start < indices.length; start += batchSize) {
     const chunk = indices.slice(start, start + batchSize);
-    const values = new Float32Array(chunk.length * pixels);
-    chunk.forEach((index, i) => {
-      packed.read(index, bytes, 0);
-      for (let p = 0; p < pixels; p++)
-        values[i * pixels + p] = (bytes[p]! * scale - mean[p % 3]!) / std[p % 3]!;
-    });
-    const tensor = tf.tensor4d(values, [chunk.length, resolution, resolution, 3]);
+    const bytes = new Uint8Array(chunk.length * packed.stride);
+    chunk.forEach((index, i) => packed.read(index, bytes, i * packed.stride));
+    const tensor = lookUp(bytes, tables, [chunk.length, resolution, resolution, 3]);
     try {
       yield tensor;
     } finally {
       tensor.dispose();
     }
   }
+}
+
+/** What each byte becomes, channel after channel. */
+function normalisedBytes({ mean, std, scale }: TargetData['preprocessing']): Float32Array {
+  const value = (channel: number, byte: number) => (byte * scale - mean[channel]!) / std[channel]!;
+  return Float32Array.from({ length: 768 }, (_, i) => value(i >> 8, i & 255));
 }
 
 /** Labels of `indices`, in order. */

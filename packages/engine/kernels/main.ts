@@ -1,6 +1,7 @@
-// Entry of the training kernels: everything exported here is called from src/heap.ts.
-export { gemm, outerBlock, outerStore, packPanels } from './gemm';
-export { gather, scatter } from './conv';
-export { addTaps, depthwise, depthwiseBackFilter, depthwiseBackInput, packPhases, packTaps } from './depthwise';
-export { addMoments, affine, affineAdd, affineGrad, affineGradSums, moments, normGrad, normScale } from './norm';
-export { add, addRows, addToRows, crop, cropBack, ema, fused, poolMean, poolMeanBack, sgd, sumSquares } from './update';
+// Entry of the training kernels; which of these functions are called, src/heap.ts says. The others are exported, too, so
+// that they stay functions of their own.
+export * from './gemm';
+export * from './conv';
+export * from './depthwise';
+export * from './norm';
+export * from './update';

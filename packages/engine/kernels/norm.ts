@@ -1,21 +1,7 @@
 // Batch norm over rows x[M,C]. Statistics and sums are taken in blocks of rows that stay in the cache and merged in
 // float64; rows may come in parts, as soon as they are made.
+import { activate, HSWISH, LINEAR, RELU } from './activation';
 import { loadPart, madd, storePart, touch } from './simd';
-
-export const LINEAR: i32 = 0;
-export const RELU: i32 = 1;
-export const HSWISH: i32 = 2;
-
-// @ts-ignore: decorator
-@inline
-export function activate(z: v128, act: i32): v128 {
-  if (act == RELU) return f32x4.max(z, f32x4.splat(0));
-  if (act == HSWISH) {
-    const gate = f32x4.min(f32x4.max(f32x4.add(z, f32x4.splat(3)), f32x4.splat(0)), f32x4.splat(6));
-    return f32x4.mul(f32x4.mul(z, gate), f32x4.splat(<f32>(1.0 / 6.0)));
-  }
-  return z;
-}
 
 /** dy * activation'(z). */
 // @ts-ignore: decorator
@@ -46,35 +32,37 @@ function columnSums(x: usize, rows: i32, C: i32, sums: usize): void {
   }
 }
 
-/** Per channel: sums of x - centre and of its square; all written in whole vectors. */
+/** Per channel: sums of x - centre and of its square; all written in whole vectors. Two rows of 8 channels at a time:
+ *  what the loop loads and adds to must fit into the registers together. */
 function deviations(x: usize, rows: i32, C: i32, centre: usize, plain: usize, squares: usize): void {
   const ld = (<usize>C) << 2;
   let c = 0;
-  for (; c + 16 <= C; c += 16) {
-    const at = c << 2;
-    const m0 = v128.load(centre + at), m1 = v128.load(centre + at, 16);
-    const m2 = v128.load(centre + at, 32), m3 = v128.load(centre + at, 48);
-    let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, q0 = s0, q1 = s0, q2 = s0, q3 = s0, p = x + at;
-    for (let r = 0; r < rows; r++, p += ld) {
+  for (; c + 8 <= C; c += 8) {
+    const at = c << 2, m0 = v128.load(centre + at), m1 = v128.load(centre + at, 16);
+    let s0 = f32x4.splat(0), s1 = s0, q0 = s0, q1 = s0, q2 = s0, q3 = s0, p = x + at, r = 0;
+    for (; r + 2 <= rows; r += 2) {
       const d0 = f32x4.sub(v128.load(p), m0), d1 = f32x4.sub(v128.load(p, 16), m1);
-      const d2 = f32x4.sub(v128.load(p, 32), m2), d3 = f32x4.sub(v128.load(p, 48), m3);
-      s0 = f32x4.add(s0, d0);
-      s1 = f32x4.add(s1, d1);
-      s2 = f32x4.add(s2, d2);
-      s3 = f32x4.add(s3, d3);
+      p += ld;
+      const d2 = f32x4.sub(v128.load(p), m0), d3 = f32x4.sub(v128.load(p, 16), m1);
+      p += ld;
+      s0 = f32x4.add(s0, f32x4.add(d0, d2));
+      s1 = f32x4.add(s1, f32x4.add(d1, d3));
       q0 = madd(d0, d0, q0);
       q1 = madd(d1, d1, q1);
       q2 = madd(d2, d2, q2);
       q3 = madd(d3, d3, q3);
     }
+    if (r < rows) {
+      const d0 = f32x4.sub(v128.load(p), m0), d1 = f32x4.sub(v128.load(p, 16), m1);
+      s0 = f32x4.add(s0, d0);
+      s1 = f32x4.add(s1, d1);
+      q0 = madd(d0, d0, q0);
+      q1 = madd(d1, d1, q1);
+    }
     v128.store(plain + at, s0);
     v128.store(plain + at, s1, 16);
-    v128.store(plain + at, s2, 32);
-    v128.store(plain + at, s3, 48);
-    v128.store(squares + at, q0);
-    v128.store(squares + at, q1, 16);
-    v128.store(squares + at, q2, 32);
-    v128.store(squares + at, q3, 48);
+    v128.store(squares + at, f32x4.add(q0, q2));
+    v128.store(squares + at, f32x4.add(q1, q3), 16);
   }
   for (; c < C; c += 4) {
     const at = c << 2, lanes = C - c, m = loadPart(centre + at, lanes);
@@ -95,7 +83,7 @@ function deviations(x: usize, rows: i32, C: i32, centre: usize, plain: usize, sq
 export function addMoments(
   x: usize, rows: i32, C: i32, before: i32, totals: usize, centre: usize, plain: usize, squares: usize,
 ): void {
-  const ld = (<usize>C) << 2, block = blockRows(C);
+  const ld = (<usize>C) << 2, block = 4 * blockRows(C);
   for (let m = 0; m < rows; m += block) {
     const count = min(block, rows - m);
     if (before == 0) {
@@ -159,21 +147,33 @@ export function normGrad(
 // @ts-ignore: decorator
 @inline
 function affineRows(x: usize, y: usize, M: i32, C: i32, scale: usize, shift: usize, act: i32): void {
-  for (let m = 0; m < M; m++) {
+  const ld = (<usize>C) << 2, block = blockRows(C);
+  for (let m = 0; m < M; m += block) {
+    const rows = min(block, M - m);
+    if (x != y && C > 16) touch(x, (<usize>rows) * ld, y);
     let c = 0;
-    for (; c + 4 <= C; c += 4) {
+    for (; c + 16 <= C; c += 16) {
       const at = c << 2;
-      v128.store(y, activate(madd(v128.load(x), v128.load(scale + at), v128.load(shift + at)), act));
-      x += 16;
-      y += 16;
+      const s0 = v128.load(scale + at), s1 = v128.load(scale + at, 16);
+      const s2 = v128.load(scale + at, 32), s3 = v128.load(scale + at, 48);
+      const t0 = v128.load(shift + at), t1 = v128.load(shift + at, 16);
+      const t2 = v128.load(shift + at, 32), t3 = v128.load(shift + at, 48);
+      let p = x + at, q = y + at;
+      for (let r = 0; r < rows; r++, p += ld, q += ld) {
+        v128.store(q, activate(madd(v128.load(p), s0, t0), act));
+        v128.store(q, activate(madd(v128.load(p, 16), s1, t1), act), 16);
+        v128.store(q, activate(madd(v128.load(p, 32), s2, t2), act), 32);
+        v128.store(q, activate(madd(v128.load(p, 48), s3, t3), act), 48);
+      }
     }
-    if (c < C) {
-      const lanes = C - c, at = c << 2;
-      const z = madd(loadPart(x, lanes), loadPart(scale + at, lanes), loadPart(shift + at, lanes));
-      storePart(y, activate(z, act), lanes);
-      x += lanes << 2;
-      y += lanes << 2;
+    for (; c < C; c += 4) {
+      const lanes = C - c, at = c << 2, s = loadPart(scale + at, lanes), t = loadPart(shift + at, lanes);
+      let p = x + at, q = y + at;
+      for (let r = 0; r < rows; r++, p += ld, q += ld)
+        storePart(q, activate(madd(loadPart(p, lanes), s, t), act), lanes);
     }
+    x += (<usize>rows) * ld;
+    y += (<usize>rows) * ld;
   }
 }
 

@@ -40,6 +40,15 @@ export function ema(average: usize, x: usize, count: i32, decay: f32, rest: f32)
   }
 }
 
+/** out[count,3] = what the channels' tables [3][256] make of bytes [count,3]. */
+export function lookUp(bytes: usize, tables: usize, out: usize, count: i32): void {
+  for (const end = bytes + 3 * (<usize>count); bytes < end; bytes += 3, out += 12) {
+    store<f32>(out, load<f32>(tables + ((<usize>load<u8>(bytes)) << 2)));
+    store<f32>(out, load<f32>(tables + ((<usize>load<u8>(bytes, 1)) << 2), 1024), 4);
+    store<f32>(out, load<f32>(tables + ((<usize>load<u8>(bytes, 2)) << 2), 2048), 8);
+  }
+}
+
 /** y[N,C] = mean over P rows of x[N,P,C]. */
 export function poolMean(x: usize, y: usize, N: i32, P: i32, C: i32): void {
   const ld = (<usize>C) << 2,

@@ -8,15 +8,36 @@ import { readFileSync } from 'node:fs';
 import v8 from 'node:v8';
 
 /** Raised when a kernel's results change in any bit: it is part of the engine's name. */
-export const KERNEL_VERSION = 'k2';
+export const KERNEL_VERSION = 'k3';
 
 type Kernel = (...args: (number | boolean)[]) => number;
 
 const EXPORTS = [
   ...['add', 'addMoments', 'addRows', 'addTaps', 'addToRows', 'affine', 'affineAdd', 'affineGrad'],
   ...['affineGradSums', 'crop', 'cropBack', 'depthwise', 'depthwiseBackFilter', 'depthwiseBackInput', 'ema'],
-  ...['fused', 'gather', 'gemm', 'moments', 'normGrad', 'normScale', 'outerBlock', 'outerStore'],
-  ...['packPanels', 'packPhases', 'packTaps', 'poolMean', 'poolMeanBack', 'scatter', 'sgd', 'sumSquares'],
+  ...[
+    'frame',
+    'fused',
+    'gather',
+    'gemm',
+    'lookUp',
+    'moments',
+    'normGrad',
+    'normScale',
+    'outerBlock',
+    'outerStore',
+  ],
+  ...[
+    'packPanels',
+    'packPhases',
+    'packTaps',
+    'pad',
+    'poolMean',
+    'poolMeanBack',
+    'scatter',
+    'sgd',
+    'sumSquares',
+  ],
 ] as const;
 
 export type Kernels = Record<(typeof EXPORTS)[number], Kernel>;
@@ -104,6 +125,10 @@ export class Heap {
     return new Float32Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
   }
 
+  bytesAt(pointer: number, count: number): Uint8Array {
+    return new Uint8Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
+  }
+
   doublesAt(pointer: number, count: number): Float64Array {
     return new Float64Array(this.#backend.wasm.asm.memory.buffer, pointer, count);
   }
@@ -114,15 +139,15 @@ export class Heap {
 
   /** Working room of one operation: 64-byte aligned areas of these sizes, valid until the next call. */
   scratch(...bytes: number[]): number[] {
-    let next = this.#region(
-      this.#scratch,
-      bytes.reduce((sum, size) => sum + aligned(size), 0),
-    );
-    return bytes.map((size) => {
+    let total = 0;
+    for (const size of bytes) total += aligned(size);
+    let next = this.#region(this.#scratch, total);
+    for (let i = 0; i < bytes.length; i++) {
       const start = next;
-      next += aligned(size);
-      return start;
-    });
+      next += aligned(bytes[i]!);
+      bytes[i] = start;
+    }
+    return bytes;
   }
 
   /** Room for the buffers of a whole computation, 64-byte aligned, valid until the next call. */
@@ -144,7 +169,7 @@ export class Heap {
   }
 
   zero(pointer: number, bytes: number): void {
-    new Uint8Array(this.#backend.wasm.asm.memory.buffer, pointer, bytes).fill(0);
+    this.bytesAt(pointer, bytes).fill(0);
   }
 }
 

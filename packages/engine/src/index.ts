@@ -4,7 +4,7 @@ import type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_
 export * as tf from '@tensorflow/tfjs-core';
 export { Gradients } from './gradients.js';
 export { initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
-export { affine, batchNorm, softmaxCrossEntropy, type Activation } from './ops.js';
+export { affine, batchNorm, lookUp, softmaxCrossEntropy, type Activation } from './ops.js';
 export { emaUpdate, Sgd, type Param } from './optimizer.js';
 export { native } from './native.js';
 export type { Heap } from './heap.js';

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Rng } from '@ntaa/random';
-import { batchNorm, initEngine, memory, tf } from './index.js';
+import { batchNorm, initEngine, lookUp, memory, tf } from './index.js';
 import { native } from './native.js';
 import {
   affineErrors,
@@ -56,6 +56,45 @@ describe.each([false, true])(
     });
   },
 );
+
+test('3x3 on colours, whose patches are copied whole', () => {
+  for (const stride of [1, 2])
+    for (const pad of [0, 1, 'same', 'valid'] as const)
+      for (const [height, width] of [
+        [3, 3],
+        [4, 9],
+        [17, 32],
+      ] as const) {
+        const c = {
+          batch: 2,
+          height,
+          width,
+          inChannels: 3,
+          outChannels: 16,
+          kernel: 3,
+          stride,
+          pad,
+          depthwise: false,
+        };
+        expectSmall(convErrors(c, new Rng('colours')), 3e-6, Object.values(c).join(' '));
+      }
+});
+
+test('bytes looked up are what they are in double precision, rounded once', () => {
+  const bytes = Uint8Array.from({ length: 2 * 3 * 3 * 3 }, (_, i) => (i * 37) % 256);
+  const [mean, std] = [
+    [0.485, 0.456, 0.406],
+    [0.229, 0.224, 0.225],
+  ];
+  const value = (channel: number, byte: number) => (byte / 255 - mean[channel]!) / std[channel]!;
+  const tables = Float32Array.from({ length: 768 }, (_, i) => value(i >> 8, i & 255));
+  const images = lookUp(bytes, tables, [2, 3, 3, 3]);
+  expect(images.dataSync()).toEqual(Float32Array.from(bytes, (byte, i) => value(i % 3, byte)));
+  images.dispose();
+  expect(() => lookUp(bytes, tables, [1, 3, 3, 3])).toThrow(
+    /54 bytes and 768 values are not images of 1,3,3,3/,
+  );
+});
 
 test('every channel count from 1 to 36', () => {
   for (let channels = 1; channels <= 36; channels++) {

@@ -26,10 +26,10 @@ function onHeap(inputs: Float32Array[], results: number[], f: (...at: number[]) 
 
 function expectClose(actual: Float32Array, expected: ArrayLike<number>, limit: number, what: string): void {
   expect(actual.length, what).toBe(expected.length);
-  const scale = Math.max(1e-2, ...Array.from(expected, Math.abs));
-  actual.forEach((value, i) =>
-    expect(Math.abs(value - expected[i]!) / scale, `${what} ${i}`).toBeLessThan(limit),
-  );
+  const scale = Array.from(expected).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-2);
+  const errors = Array.from(actual, (value, i) => Math.abs(value - expected[i]!) / scale);
+  const worst = errors.findIndex((error) => !(error < limit));
+  expect(errors[worst] ?? 0, `${what} ${worst}`).toBeLessThan(limit);
 }
 
 describe.each(ACTIVATIONS)('layers that normalise what they read: %s', (activation: Activation) => {
@@ -139,6 +139,149 @@ describe.each(ACTIVATIONS)('layers that normalise what they read: %s', (activati
       expect(d!.every(Number.isFinite)).toBe(true);
     }
   });
+});
+
+test('a depthwise convolution of images larger than a band of rows, and its gradients', () => {
+  for (const [k, stride] of [
+    [3, 1],
+    [5, 2],
+    [7, 1],
+  ] as const) {
+    const rng = new Rng('bands', k);
+    const [height, width, batch, channels, pad] = [37, 41, 2, 42, k >> 1];
+    const [outHeight, outWidth] = [Math.ceil(height / stride), Math.ceil(width / stride)];
+    const shape = {
+      ...{ batch, height, width, channels, outHeight, outWidth, outChannels: channels },
+      ...{ filterHeight: k, filterWidth: k, stride, top: pad, left: pad },
+    };
+    const x = random(rng, batch * height * width * channels);
+    const filter = random(rng, k * k * channels);
+    const dy = random(rng, batch * outHeight * outWidth * channels);
+    const expected = reference.convolution(
+      {
+        ...{ batch, height, width, inChannels: channels, outChannels: channels, kernel: k, stride },
+        ...{ top: pad, left: pad, outHeight, outWidth, depthwise: true },
+      },
+      ...([x, filter, dy] as const),
+    );
+    const [y, dx, dfilter] = onHeap(
+      [x, filter, dy],
+      [dy.length, x.length, filter.length],
+      (xAt, filterAt, dyAt, yAt, dxAt, dfilterAt) => {
+        const taps = { at: filterAt!, stride: channels };
+        layers.depthwise(heap, shape, { x: xAt!, filter: taps, y: yAt! });
+        heap.zero(dfilterAt!, 4 * filter.length);
+        layers.depthwiseBack(heap, shape, {
+          dy: layers.plain(dyAt!, channels),
+          filter: { x: xAt!, to: { at: dfilterAt!, stride: channels } },
+          input: { filter: taps, dx: dxAt! },
+        });
+      },
+    );
+    expectClose(y!, expected.y, 3e-6, `y ${k}`);
+    expectClose(dx!, expected.dx, 3e-6, `dx ${k}`);
+    expectClose(dfilter!, expected.dfilter, 1e-5, `dfilter ${k}`);
+  }
+});
+
+describe.each(ACTIVATIONS)('layers with batch norm in their weights: %s', (activation: Activation) => {
+  test.each([1, 3, 8, 13, 40])('a product of %d columns, and one added to what is there', (N) => {
+    for (const [M, K] of [
+      [1, 5],
+      [7, 9],
+      [700, 27],
+    ] as const) {
+      const rng = new Rng('folded', activation, N, M);
+      const [a, b, rest] = [random(rng, M * K), random(rng, K * N), random(rng, M * N)];
+      const [scale, shift] = [random(rng, N, 2), random(rng, N, 2)];
+      const product = reference.matMul(a, b, [M, K, N], false, false);
+      const [y, sum] = onHeap(
+        [a, b, scale, shift, rest],
+        [M * N, M * N],
+        (aAt, bAt, scaleAt, shiftAt, restAt, yAt, sumAt) => {
+          const panels = heap.arena(layers.panelBytes(K, N));
+          layers.packPanels(heap, { at: bAt!, rowStride: N, columnStride: 1 }, panels, K, N, scaleAt);
+          const norm = { scale: scaleAt!, shift: shiftAt!, activation: layers.ACTIVATIONS[activation] };
+          const given = { a: layers.plain(aAt!, K), panels, M, N, K };
+          layers.multiply(heap, { ...given, y: yAt!, finish: layers.folded(norm) });
+          heap.floatsAt(sumAt!, M * N).set(heap.floatsAt(restAt!, M * N));
+          layers.multiply(heap, { ...given, y: sumAt!, finish: layers.foldedSum(norm) });
+        },
+      );
+      expectClose(y!, reference.affine(product, scale, shift, activation, product).y, 3e-6, 'y');
+      const linear = reference.affine(product, scale, shift, 'linear', product).y;
+      expectClose(
+        sum!,
+        linear.map((v, i) => v + rest[i]!),
+        3e-6,
+        'sum',
+      );
+    }
+  });
+
+  test.each([
+    [3, 1, 9, 7],
+    [5, 2, 8, 8],
+    [3, 2, 5, 4],
+    [7, 1, 3, 3],
+    [5, 1, 4, 2],
+    [3, 1, 1, 1],
+  ])(
+    'a product into what a %dx depthwise layer of stride %d reads, of %d x %d pixels',
+    (k, stride, height, width) => {
+      for (const channels of [1, 4, 6, 16, 21]) {
+        const rng = new Rng('padded', activation, k, channels);
+        const [batch, K, pad] = [3, 5, k >> 1];
+        const [outHeight, outWidth] = [Math.ceil(height / stride), Math.ceil(width / stride)];
+        const shape = {
+          ...{ batch, height, width, channels, outHeight, outWidth, outChannels: channels },
+          ...{ filterHeight: k, filterWidth: k, stride, top: pad, left: pad },
+        };
+        const M = batch * height * width;
+        const [a, b, filter] = [random(rng, M * K), random(rng, K * channels), random(rng, k * k * channels)];
+        const [scale, shift, scale2, shift2] = [1, 2, 3, 4].map(() => random(rng, channels, 1)) as [
+          ...[Float32Array, Float32Array, Float32Array, Float32Array],
+        ];
+        const product = reference.matMul(a, b, [M, K, channels], false, false);
+        const wide = reference.affine(product, scale, shift, activation, product).y;
+        const outputs = batch * outHeight * outWidth * channels;
+        const { y: plain } = reference.convolution(
+          {
+            ...{ batch, height, width, inChannels: channels, outChannels: channels, kernel: k, stride },
+            ...{ top: pad, left: pad, outHeight, outWidth, depthwise: true },
+          },
+          ...([wide, filter, new Float32Array(outputs)] as const),
+        );
+        const expected = reference.affine(plain, scale2, shift2, activation, plain).y;
+        const [padded, unpadded] = onHeap(
+          [a, b, filter, scale, shift, scale2, shift2, Float32Array.from(wide)],
+          [outputs, outputs, layers.paddedBytes(shape) / 4],
+          (aAt, bAt, filterAt, scaleAt, shiftAt, scale2At, shift2At, wideAt, yAt, y2At, x) => {
+            const panels = heap.arena(layers.panelBytes(K, channels) + layers.tapBytes(k, channels));
+            const tapsAt = panels + layers.panelBytes(K, channels);
+            const act = layers.ACTIVATIONS[activation];
+            layers.packPanels(
+              heap,
+              { at: bAt!, rowStride: channels, columnStride: 1 },
+              panels,
+              K,
+              channels,
+              scaleAt,
+            );
+            layers.packTaps(heap, { at: filterAt!, stride: channels }, tapsAt, shape, scale2At);
+            const finish = { bias: shiftAt!, activation: act };
+            const given = { a: layers.plain(aAt!, K), panels, y: x!, N: channels, K, finish };
+            layers.multiplyPadded(heap, given, shape);
+            const after = { taps: tapsAt, finish: { bias: shift2At!, activation: act } };
+            layers.depthwisePadded(heap, shape, { x: x!, y: yAt!, ...after });
+            layers.depthwise(heap, shape, { x: wideAt!, y: y2At!, ...after });
+          },
+        );
+        expectClose(padded!, expected, 5e-6, 'padded');
+        expectClose(unpadded!, expected, 5e-6, 'unpadded');
+      }
+    },
+  );
 });
 
 test('products of strided matrices, added to gradients, block after block', () => {

@@ -8,7 +8,10 @@ import type { Activation } from './ops.js';
 
 /** As the kernels know them. */
 export const ACTIVATIONS: Record<Activation, number> = { linear: 0, relu: 1, hswish: 2 };
-const NO_ACTIVATION = -1;
+/** Values as they are: no scale, shift or bias either. */
+const PLAIN = -1;
+/** Of products: linear, added to what is at their place. */
+const ADD = 3;
 
 /** Address of `rows` rows from `row` on: where they lie, or `room`, where they are made now. */
 export type Rows = (row: number, rows: number, room: number) => number;
@@ -23,6 +26,20 @@ export interface Norm {
   shift: number;
   activation: number;
 }
+
+/** What becomes of a layer's results before they are written: activation(result + bias[C]), or that bias and no
+ *  activation, added to what is there. With fixed statistics a batch norm is that, its scale being in the weights. */
+export interface Finish {
+  /** Address of C values. */
+  bias: number;
+  activation: number;
+}
+
+/** Batch norm with fixed statistics as a Finish; its scale has gone into the weights. */
+export const folded = ({ shift, activation }: Norm): Finish => ({ bias: shift, activation });
+
+/** The same, added to what is there. */
+export const foldedSum = ({ shift }: Norm): Finish => ({ bias: shift, activation: ADD });
 
 /** Rows of C values as they are. */
 export function plain(at: number, C: number): Rows {
@@ -111,9 +128,9 @@ export interface Matrix {
 
 export const panelBytes = (K: number, N: number) => K * Math.ceil(N / 8) * 32;
 
-/** Lays a matrix [K, N] out for multiply(). */
-export function packPanels(heap: Heap, b: Matrix, panels: number, K: number, N: number): void {
-  heap.kernels.packPanels(b.at, panels, K, N, b.rowStride, b.columnStride);
+/** Lays a matrix [K, N] out for multiply(), its columns times the N values at `scale`, if given. */
+export function packPanels(heap: Heap, b: Matrix, panels: number, K: number, N: number, scale = 0): void {
+  heap.kernels.packPanels(b.at, panels, K, N, b.rowStride, b.columnStride, scale);
 }
 
 /** Bytes of a block's input and output rows together. */
@@ -124,20 +141,48 @@ const BLOCK_ROWS = 128;
 const blockRows = (rowBytes: number, most: number) =>
   Math.max(4, Math.min(most, Math.floor(BLOCK_BYTES / rowBytes)) & ~3);
 
+interface Product {
+  a: Rows;
+  /** Of the right factor [K, N]. */
+  panels: number;
+  y: number;
+  N: number;
+  K: number;
+  finish?: Finish;
+}
+
 /** y[M, N] = a[M, K] times packed panels, block after block. */
 export function multiply(
   heap: Heap,
-  { a, panels, y, M, N, K }: { a: Rows; panels: number; y: number; M: number; N: number; K: number },
+  { a, panels, y, M, N, K, finish }: Product & { M: number },
   written?: Written,
 ): void {
+  const { bias, activation } = finish ?? { bias: 0, activation: PLAIN };
   const block = blockRows(4 * (K + N), Infinity);
   const [room = 0] = heap.scratch(4 * block * K);
   for (let row = 0; row < M; row += block) {
     const rows = Math.min(block, M - row);
     const at = y + 4 * row * N;
-    heap.kernels.gemm(a(row, rows, room), panels, at, rows, N, K);
+    heap.kernels.gemm(a(row, rows, room), panels, at, 1, 0, rows, N, K, bias, activation);
     written?.(row, rows, at);
   }
+}
+
+/** As multiply(), to padded images: what a depthwise layer of this shape reads. */
+export function multiplyPadded(heap: Heap, { a, panels, y, N, K, finish }: Product, s: ConvShape): void {
+  const { bias, activation } = finish ?? { bias: 0, activation: PLAIN };
+  const { rows, pitch, line, image, inner } = padded(s);
+  const { batch, height, width, top, left } = s;
+  heap.kernels.frame(y, batch, height, width, N, rows, pitch, top, left);
+  const block = Math.max(1, Math.floor(BLOCK_BYTES / (4 * (K + N) * width)));
+  const [room = 0] = heap.scratch(4 * block * width * K);
+  for (let n = 0; n < batch; n++)
+    for (let h = 0; h < height; h += block) {
+      const lines = Math.min(block, height - h);
+      const from = a((n * height + h) * width, lines * width, room);
+      const to = y + n * image + inner + h * line;
+      heap.kernels.gemm(from, panels, to, lines, line, width, N, K, bias, activation);
+    }
 }
 
 export interface ProductGradients {
@@ -168,28 +213,32 @@ export function multiplyBack(heap: Heap, { M, N, K, dy, filter, input }: Product
     if (filter) kernels.outerBlock(filter.a(row, rows, forA), d, tiles, packed, rows, K, N);
     if (!input) continue;
     const to = input.to(row, rows, forA);
-    kernels.gemm(d, input.panels, to, rows, K, N);
+    kernels.gemm(d, input.panels, to, 1, 0, rows, K, N, 0, PLAIN);
     input.written?.(row, rows, to);
   }
   if (filter) kernels.outerStore(tiles, filter.at, K, N, filter.stride);
 }
 
-/** Tiles of 8 pixels may read this far behind a plane's last row. */
-const SLACK = 1024;
-/** Output pixels that depthwise kernels take at a time; must equal BAND in kernels/depthwise.ts. */
+/** Output pixels that the depthwise filter gradient takes at a time; must equal BAND in kernels/depthwise.ts. */
 const BAND = 64;
 /** Values of the images that a depthwise layer takes at a time. */
 const GROUP = 8192;
+/** Kernels read whole vectors: up to 3 values more. */
+const SLACK = 64;
 
 export const tapBytes = (k: number, channels: number) => Math.ceil(channels / 4) * k * k * 16;
 
-/** A padded plane that holds the input at (top, left) and every window of the outputs. */
-function planes(s: ConvShape): { rows: number; pitch: number; bytes: number } {
-  const k = s.filterHeight;
-  const rows = Math.max((s.outHeight - 1) * s.stride + k, s.top + s.height);
-  const pitch = Math.max((s.outWidth - 1) * s.stride + k, s.left + s.width);
-  return { rows, pitch, bytes: 4 * rows * pitch * 16 + SLACK };
+/** Images as depthwise kernels read them: zeros around, so that every window of every output is there. */
+function padded(s: ConvShape) {
+  const rows = Math.max((s.outHeight - 1) * s.stride + s.filterHeight, s.top + s.height);
+  const pitch = Math.max((s.outWidth - 1) * s.stride + s.filterWidth, s.left + s.width);
+  const pixel = 4 * s.channels;
+  const line = pixel * pitch;
+  /** Bytes of a line and of an image, and from an image's begin to its first pixel. */
+  return { rows, pitch, line, image: line * rows, inner: line * s.top + pixel * s.left };
 }
+
+export const paddedBytes = (s: ConvShape) => s.batch * padded(s).image + SLACK;
 
 /** A depthwise filter [k, k, C]; its taps are `stride` values apart. */
 export interface Taps {
@@ -197,34 +246,93 @@ export interface Taps {
   stride: number;
 }
 
-const normArgs = (norm: Norm | undefined) => [
-  ...[norm?.scale ?? 0, norm?.shift ?? 0, norm?.activation ?? NO_ACTIVATION],
-];
+/** Lays a filter out for depthwisePadded(), its channels times the C values at `scale`, if given. */
+export function packTaps(
+  heap: Heap,
+  filter: Taps,
+  taps: number,
+  { channels, filterHeight }: ConvShape,
+  scale = 0,
+) {
+  heap.kernels.packTaps(filter.at, taps, filterHeight, channels, filter.stride, scale);
+}
 
-const groupOf = (s: ConvShape) =>
-  Math.max(1, Math.floor(GROUP / (Math.max(s.height * s.width, s.outHeight * s.outWidth) * s.channels)));
+const normArgs = (norm: Norm | undefined) =>
+  [norm?.scale ?? 0, norm?.shift ?? 0, norm?.activation ?? PLAIN] as const;
 
-/** y = depthwise convolution of x (normalised on the way in); square filters, stride 1 or 2. */
+const groupOf = (s: ConvShape, values: number) =>
+  Math.max(1, Math.floor(values / (Math.max(s.height * s.width, s.outHeight * s.outWidth) * s.channels)));
+
+/** depthwise() of images that are padded already, with packed taps. */
+export function depthwisePadded(
+  heap: Heap,
+  s: ConvShape,
+  { x, taps, y, finish }: { x: number; taps: number; y: number; finish: Finish },
+): void {
+  const { line, image } = padded(s);
+  heap.kernels.depthwise(
+    ...[x, taps, y, s.batch, s.outHeight, s.outWidth, s.channels, s.filterHeight, s.stride, line, image],
+    ...[finish.bias, finish.activation],
+  );
+}
+
+/** Bytes of lines that are padded at a time. */
+const PADDED_BYTES = 128 * 1024;
+
+/** y = depthwise convolution of x (normalised on the way in); square filters. `taps`: the filter, packed already. */
 export function depthwise(
   heap: Heap,
   s: ConvShape,
-  { x, norm, filter, y }: { x: number; norm?: Norm | undefined; filter: Taps; y: number },
+  given: { x: number; norm?: Norm | undefined; y: number; finish?: Finish } & (
+    { filter: Taps } | { taps: number }
+  ),
   written?: Written,
 ): void {
-  const { channels: C, filterHeight: k } = s;
-  const plane = planes(s);
-  const [taps = 0, room = 0] = heap.scratch(tapBytes(k, C), plane.bytes);
-  heap.kernels.packTaps(filter.at, taps, k, C, filter.stride);
-  heap.zero(room, plane.bytes);
-  const group = groupOf(s);
-  const [input, output] = [s.height * s.width, s.outHeight * s.outWidth];
+  const { x, norm, y } = given;
+  const { bias, activation: end } = given.finish ?? { bias: 0, activation: PLAIN };
+  const { kernels } = heap;
+  const { channels: C, filterHeight: k, height, width, outHeight, outWidth, stride } = s;
+  const { line, rows } = padded(s);
+  const [scale, shift, activation] = normArgs(norm);
+  // A band of output rows, or all of several images.
+  const most = Math.floor((PADDED_BYTES / line - k) / stride) + 1;
+  const band = Math.max(1, Math.min(outHeight, most));
+  const lines = band === outHeight ? rows : (band - 1) * stride + k;
+  const group = Math.min(
+    groupOf(s, 4 * GROUP),
+    Math.max(1, Math.floor(PADDED_BYTES / (lines * line))),
+    s.batch,
+  );
+  const [own = 0, room = 0] = heap.scratch(tapBytes(k, C), group * lines * line + SLACK);
+  const taps = 'taps' in given ? given.taps : own;
+  if ('filter' in given) packTaps(heap, given.filter, taps, s);
+  const [input, output] = [height * width, outHeight * outWidth];
   for (let n = 0; n < s.batch; n += group) {
     const images = Math.min(group, s.batch - n);
     const at = y + 4 * n * output * C;
-    heap.kernels.depthwise(
-      ...[x + 4 * n * input * C, taps, at, room, images, s.height, s.width, C, s.outHeight, s.outWidth],
-      ...[k, s.stride, s.top, s.left, plane.rows, plane.pitch, ...normArgs(norm)],
-    );
+    for (let o = 0; o < outHeight; o += band) {
+      const count = Math.min(band, outHeight - o);
+      for (let i = 0; i < images; i++) {
+        const from = x + 4 * (n + i) * input * C;
+        const to = room + i * lines * line;
+        kernels.pad(
+          from,
+          to,
+          o * stride - s.top,
+          lines,
+          height,
+          width,
+          C,
+          s.left,
+          line,
+          scale,
+          shift,
+          activation,
+        );
+      }
+      const to = at + 4 * o * outWidth * C;
+      kernels.depthwise(room, taps, to, images, count, outWidth, C, k, stride, line, lines * line, bias, end);
+    }
     written?.(n * output, images * output, at);
   }
 }
@@ -237,20 +345,41 @@ export interface DepthwiseGradients {
   input?: { filter: Taps; dx: number; written?: Written };
 }
 
+/** A padded plane of four channels that holds the input at (top, left) and every window of the outputs. */
+function planes(s: ConvShape): { rows: number; pitch: number; bytes: number } {
+  const { rows, pitch } = padded(s);
+  return { rows, pitch, bytes: 4 * rows * pitch * 16 + SLACK };
+}
+
+/**
+ * How far, in one direction, the windows of an input gradient reach in the output's gradient: positions before its first
+ * and up to its end. Input positions of one phase (position + pad modulo the stride) see the same taps.
+ */
+function reach(size: number, out: number, pad: number, k: number, stride: number) {
+  let [before, end] = [0, out];
+  for (let phase = 0; phase < Math.min(stride, size); phase++) {
+    const first = (phase + pad) % stride;
+    const taps = Math.max(0, Math.ceil((k - first) / stride));
+    const start = (phase + pad - first) / stride - (taps - 1);
+    before = Math.max(before, -start);
+    end = Math.max(end, start + Math.ceil((size - phase) / stride) - 1 + taps);
+  }
+  return { before, end };
+}
+
 /** The gradients of depthwise() in its filter, its input or both, in one pass. */
 export function depthwiseBack(heap: Heap, s: ConvShape, { dy, filter, input }: DepthwiseGradients): void {
   const { kernels } = heap;
-  const { channels: C, filterHeight: k } = s;
+  const { channels: C, filterHeight: k, height, width, outHeight, outWidth, stride, top, left } = s;
   const plane = planes(s);
-  // Windows of dy begin at most k - 1 before its first value and end at most pad + k after the last one needed.
-  const extent = (size: number, out: number, pad: number) =>
-    k + Math.max(out, Math.ceil(size / s.stride)) + pad + k;
-  const [rows, pitch] = [extent(s.height, s.outHeight, s.top), extent(s.width, s.outWidth, s.left)];
-  const bytes = 4 * rows * pitch * 16 + SLACK;
-  const group = groupOf(s);
-  const [pixels, outputs] = [s.height * s.width, s.outHeight * s.outWidth];
+  const [down, across] = [reach(height, outHeight, top, k, stride), reach(width, outWidth, left, k, stride)];
+  const border = Math.max(down.before, across.before);
+  const line = 4 * C * (border + across.end);
+  const bytes = line * (border + down.end) + SLACK;
+  const group = groupOf(s, GROUP);
+  const [pixels, outputs] = [height * width, outHeight * outWidth];
   const [taps = 0, sums = 0, forX = 0, forDy = 0, grads = 0, made = 0] = heap.scratch(
-    ...[tapBytes(k, C), tapBytes(k, C), plane.bytes, bytes, Math.max(BAND, s.outWidth) * 64],
+    ...[tapBytes(k, C), tapBytes(k, C), plane.bytes, bytes, Math.max(BAND, outWidth) * 64],
     4 * group * outputs * C,
   );
   if (filter) {
@@ -258,21 +387,38 @@ export function depthwiseBack(heap: Heap, s: ConvShape, { dy, filter, input }: D
     heap.zero(forX, plane.bytes);
   }
   if (input) {
-    kernels.packPhases(input.filter.at, taps, k, C, input.filter.stride, s.stride, s.top, s.left);
+    kernels.packPhases(input.filter.at, taps, k, C, input.filter.stride, stride, top, left);
     heap.zero(forDy, bytes);
   }
   for (let n = 0; n < s.batch; n += group) {
     const images = Math.min(group, s.batch - n);
     const d = dy(n * outputs, images * outputs, made);
-    const size = [images, s.height, s.width, C, s.outHeight, s.outWidth, k, s.stride, s.top, s.left];
     const at = 4 * n * pixels * C;
     if (filter)
       kernels.depthwiseBackFilter(
-        ...[filter.x + at, d, sums, forX, grads, ...size, plane.rows, plane.pitch],
-        ...normArgs(filter.norm),
+        ...[filter.x + at, d, sums, forX, grads, images, height, width, C, outHeight, outWidth, k, stride],
+        ...[top, left, plane.rows, plane.pitch, ...normArgs(filter.norm)],
       );
     if (!input) continue;
-    kernels.depthwiseBackInput(d, taps, input.dx + at, forDy, ...size, rows, pitch, k);
+    for (let i = 0; i < images; i++) {
+      const to = forDy + border * line;
+      kernels.pad(
+        d + 4 * i * outputs * C,
+        to,
+        0,
+        outHeight,
+        outHeight,
+        outWidth,
+        C,
+        border,
+        line,
+        0,
+        0,
+        PLAIN,
+      );
+      const dx = input.dx + at + 4 * i * pixels * C;
+      kernels.depthwiseBackInput(forDy, taps, dx, height, width, C, k, stride, top, left, line, border);
+    }
     input.written?.(n * pixels, images * pixels, input.dx + at);
   }
   if (filter) kernels.addTaps(sums, filter.to.at, k, C, filter.to.stride);

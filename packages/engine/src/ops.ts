@@ -52,3 +52,25 @@ export function softmaxCrossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D): 
 function runFused(name: string, inputs: Record<string, tf.Tensor>, attrs: object): tf.Tensor[] {
   return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap);
 }
+
+/** Colour images [N,H,W,3] from their bytes: tables[256 * channel + byte]. Throws RangeError for other numbers of bytes. */
+export function lookUp(
+  bytes: Uint8Array,
+  tables: Float32Array,
+  shape: [number, number, number, 3],
+): tf.Tensor4D {
+  if (bytes.length !== tf.util.sizeFromShape(shape) || tables.length !== 768)
+    throw new RangeError(`${bytes.length} bytes and ${tables.length} values are not images of ${shape}`);
+  const heap = native();
+  if (!heap)
+    return tf.tensor4d(
+      Float32Array.from(bytes, (byte, i) => tables[256 * (i % 3) + byte]!),
+      shape,
+    );
+  const tensor = heap.output(shape);
+  const [from = 0, by = 0] = heap.scratch(bytes.length, 4 * tables.length);
+  heap.bytesAt(from, bytes.length).set(bytes);
+  heap.floatsAt(by, tables.length).set(tables);
+  heap.kernels.lookUp(from, by, heap.pointer(tensor), bytes.length / 3);
+  return tf.engine().makeTensorFromTensorInfo(tensor) as tf.Tensor4D;
+}

@@ -1,18 +1,16 @@
 /**
- * One architecture as a fixed list of layers that run directly on the engine's heap: no tape, no tensors but the
+ * One architecture with batch statistics as a fixed list of layers that run directly on the engine's heap: no tape, no tensors but the
  * results, one stretch of memory planned ahead. Batch norm is never written out: a layer keeps the convolution's plain
  * output and its consumer normalises it while reading; statistics and gradient sums are taken while rows are in the
- * cache. `Supernet.forwardTaped` says the same in TensorFlow.js ops.
+ * cache. `Supernet.forwardTaped` says the same in TensorFlow.js ops; with fixed statistics see inference.ts.
  */
 import type { Genotype } from '@ntaa/contracts';
 import { layers, place, tf, type Buffer, type Gradients, type Heap } from '@ntaa/engine';
 import { units, type ConvLayer } from '@ntaa/nas';
-import { BN_EPSILON, type BnCollector, type BnStatistics } from './batch-norm.js';
+import { BN_EPSILON, type BnCollector } from './batch-norm.js';
 import { KernelChain } from './kernel-chain.js';
+import { classifierPanels, normOf, requireImages, shapeOf, weightOf } from './on-heap.js';
 import type { Supernet } from './supernet.js';
-
-/** Batch statistics, everything kept for the gradients; batch statistics, nothing kept; fixed statistics. */
-type Mode = 'train' | 'batch' | 'fixed';
 
 interface Node {
   layer: ConvLayer;
@@ -39,7 +37,6 @@ interface Node {
 class Program {
   readonly #heap: Heap;
   readonly #net: Supernet;
-  readonly #mode: Mode;
   readonly #nodes: Node[] = [];
   readonly #buffers: Buffer[] = [];
   readonly #bytes: number;
@@ -49,21 +46,22 @@ class Program {
   readonly #dfeatures: Buffer;
   #base = 0;
 
-  /** For at most `batch` images of height x width. Throws RangeError when the genotype is not a member of the space. */
+  /**
+   * For `batch` images of height x width; when `training`, everything is kept for the gradients. Throws RangeError when
+   * the genotype is not a member of the space.
+   */
   constructor(
     heap: Heap,
     net: Supernet,
     genotype: Genotype,
     [batch, height, width]: readonly [number, number, number],
-    mode: Mode,
+    training: boolean,
   ) {
     this.#heap = heap;
     this.#net = net;
-    this.#mode = mode;
     const list = units(net.space, genotype);
     const count = list.reduce((sum, unit) => sum + unit.layers.length, 0);
     const [forward, backward] = [(i: number) => i, (i: number) => 2 * count + 2 - i];
-    const training = mode === 'train';
     const pool = count + 1;
     let input: Node | undefined;
     let size: [number, number] = [height, width];
@@ -84,7 +82,7 @@ class Program {
         const chain = layer.depthwise ? new KernelChain(net, layer) : undefined;
         const panelBytes = chain?.bytes ?? layers.panelBytes(K, N);
         // A depthwise kernel is needed again by its gradients.
-        const lastPanels = mode === 'fixed' ? pool : training && chain ? backward(i) : forward(i);
+        const lastPanels = training && chain ? backward(i) : forward(i);
         const node: Node = {
           ...{ layer, shape, input, chain },
           rest: residual ? entry : undefined,
@@ -95,7 +93,7 @@ class Program {
           grad: training
             ? this.#need(bytes, backward(i + 1), backward(residual ? firstIndex : i))
             : undefined,
-          panels: this.#need(panelBytes, mode === 'fixed' ? 0 : forward(i), lastPanels),
+          panels: this.#need(panelBytes, forward(i), lastPanels),
           backPanels:
             training && !chain && input
               ? this.#need(layers.panelBytes(N, K), backward(i), backward(i))
@@ -108,7 +106,7 @@ class Program {
     });
     const [W, outputs] = [net.space.head.width, net.outputs];
     const panelBytes = Math.max(layers.panelBytes(W, outputs), layers.panelBytes(outputs, W));
-    this.#classifier = this.#need(panelBytes, mode === 'fixed' ? 0 : pool, pool);
+    this.#classifier = this.#need(panelBytes, pool, pool);
     [this.#features, this.#dfeatures] = [0, 1].map(() => this.#need(4 * batch * W, pool, pool)) as [
       Buffer,
       Buffer,
@@ -138,7 +136,7 @@ class Program {
       this.#pack(node);
       this.#convolve(node, images, batch);
     }
-    this.#packClassifier();
+    classifierPanels(this.#heap, this.#net, this.#at(this.#classifier));
     this.#classify(this.#at(this.#features), logits, batch);
     const gradient = this.#at(this.#dlogits);
     const loss = layers.crossEntropy(this.#heap, { logits, targets, gradient }, batch, this.#net.outputs);
@@ -160,46 +158,16 @@ class Program {
       );
       collector.add(`${node.layer.name}.bn`, means!, variances!, batch);
     }
-    this.#packClassifier();
+    classifierPanels(this.#heap, this.#net, this.#at(this.#classifier));
     this.#classify(features, logits, batch);
-  }
-
-  /** Forward with fixed statistics, in parts of at most the batch that this was made for. */
-  infer(images: number, features: number, logits: number, batch: number, statistics: BnStatistics): void {
-    this.#start();
-    const { shape } = this.#nodes[0]!;
-    for (const node of this.#nodes) {
-      this.#pack(node);
-      const { name, channelsOut: C } = node.layer;
-      const { mean, variance } = statistics.get(`${name}.bn`, C);
-      const { scale, shift } = this.#norm(node);
-      const of = { mean: this.#heap.pointer(mean), variance: this.#heap.pointer(variance), scale, shift };
-      layers.setScale(this.#heap, of, { ...this.#affine(node), epsilon: BN_EPSILON, C });
-    }
-    this.#packClassifier();
-    for (let n = 0; n < batch; n += shape.batch) {
-      const part = Math.min(shape.batch, batch - n);
-      const from = images + 4 * n * shape.height * shape.width * shape.channels;
-      for (const node of this.#nodes) this.#convolve(node, from, part);
-      this.#classify(features + 4 * n * this.#net.space.head.width, logits + 4 * n * this.#net.outputs, part);
-    }
   }
 
   #variable(name: string): number {
     return this.#heap.pointer(this.#net.variable(name));
   }
 
-  #affine({ layer: { name } }: Node): { gamma: number; beta: number } {
-    return { gamma: this.#variable(`${name}.bn.gamma`), beta: this.#variable(`${name}.bn.beta`) };
-  }
-
   #norm({ norm, layer }: Node): layers.NormAreas {
     return layers.normAreas(this.#at(norm), layer.channelsOut, layer.activation);
-  }
-
-  /** Distance in values between the rows of a convolution's weight. */
-  #weightStride({ layer }: Node): number {
-    return this.#net.variable(`${layer.name}.weight`).shape[3]!;
   }
 
   /** Lays a layer's weights out, or makes its kernel. */
@@ -209,8 +177,8 @@ class Program {
       return;
     }
     const { N, K } = layers.product(node.shape);
-    const weight = { at: this.#variable(`${node.layer.name}.weight`), rowStride: this.#weightStride(node) };
-    layers.packPanels(this.#heap, { ...weight, columnStride: 1 }, this.#at(node.panels), K, N);
+    const weight = weightOf(this.#heap, this.#net, node.layer);
+    layers.packPanels(this.#heap, weight, this.#at(node.panels), K, N);
   }
 
   /** A node's output, as what reads it finds it. */
@@ -237,7 +205,7 @@ class Program {
     const { M, N, K } = layers.product(shape);
     const z = this.#at(node.z);
     const norm = this.#norm(node);
-    const written = this.#mode === 'fixed' ? undefined : layers.collectMoments(heap, norm, N);
+    const written = layers.collectMoments(heap, norm, N);
     if (node.chain) {
       const filter = node.chain.kernel(heap, this.#at(node.panels));
       layers.depthwise(heap, shape, { ...this.#output(node.input!), filter, y: z }, written);
@@ -245,21 +213,13 @@ class Program {
       const a = this.#inputRows(node, images);
       layers.multiply(heap, { a, panels: this.#at(node.panels), y: z, M, N, K }, written);
     }
-    if (this.#mode !== 'fixed') {
-      layers.finishMoments(heap, norm, M, N);
-      layers.setScale(heap, norm, { ...this.#affine(node), epsilon: BN_EPSILON, C: N });
-    }
+    layers.finishMoments(heap, norm, M, N);
+    layers.setScale(heap, norm, { ...normOf(heap, this.#net, node.layer), epsilon: BN_EPSILON, C: N });
     if (!node.y) return;
     const y = this.#at(node.y);
     const { scale, shift, activation } = norm;
     if (node.rest) heap.kernels.affineAdd(z, this.#output(node.rest).x, y, M, N, scale, shift);
     else heap.kernels.affine(z, y, M, N, scale, shift, activation);
-  }
-
-  #packClassifier(): void {
-    const [W, outputs] = [this.#net.space.head.width, this.#net.outputs];
-    const weight = { at: this.#variable('classifier.weight'), rowStride: outputs, columnStride: 1 };
-    layers.packPanels(this.#heap, weight, this.#at(this.#classifier), W, outputs);
   }
 
   /** Global average pooling and the linear classifier. */
@@ -321,7 +281,7 @@ class Program {
     const shape = { ...node.shape, batch };
     const { M, N, K } = layers.product(shape);
     const norm = this.#norm(node);
-    const { gamma } = this.#affine(node);
+    const { gamma } = normOf(heap, this.#net, layer);
     const [dgamma, dbeta] = ['gamma', 'beta'].map((key) => into.pointer(heap, `${layer.name}.bn.${key}`));
     heap.kernels.normGrad(
       ...[
@@ -351,12 +311,12 @@ class Program {
       chain.back(heap, room, into);
       return;
     }
-    const weight = `${layer.name}.weight`;
-    const stride = this.#weightStride(node);
-    const filter = { a: this.#inputRows(node, images), at: into.pointer(heap, weight), stride };
+    const weight = weightOf(heap, this.#net, layer);
+    const at = into.pointer(heap, `${layer.name}.weight`);
+    const filter = { a: this.#inputRows(node, images), at, stride: weight.rowStride };
     if (!node.backPanels) return layers.multiplyBack(heap, { M, N, K, dy, filter });
     const panels = this.#at(node.backPanels);
-    const transposed = { at: this.#variable(weight), rowStride: 1, columnStride: stride };
+    const transposed = { at: weight.at, rowStride: 1, columnStride: weight.rowStride };
     layers.packPanels(heap, transposed, panels, N, K);
     const to = layers.plain(dx, K);
     layers.multiplyBack(heap, { M, N, K, dy, filter, input: { panels, to, ...(written && { written }) } });
@@ -377,43 +337,24 @@ class Program {
 
 const pixelsOf = ({ shape }: Node) => shape.outHeight * shape.outWidth;
 
-function shapeOf(layer: ConvLayer, batch: number, [height, width]: [number, number]): layers.ConvShape {
-  const { kernel, stride, channelsIn, channelsOut } = layer;
-  return {
-    ...{ batch, height, width, channels: channelsIn, outChannels: channelsOut, stride },
-    ...{ outHeight: Math.ceil(height / stride), outWidth: Math.ceil(width / stride) },
-    ...{ filterHeight: kernel, filterWidth: kernel, top: kernel >> 1, left: kernel >> 1 },
-  };
-}
-
-/** Values of the images that go through the whole network at once with fixed statistics. */
-const PART_VALUES = 128 * 1024;
-
 /**
- * `Supernet.forward` with statistics. Images [N,R,R,3]. Throws RangeError for other shapes.
+ * `Supernet.forward` with batch statistics, which `collector` is given. Images [N,R,R,3]. Throws RangeError for other
+ * shapes.
  */
-export function forwardOnHeap(
+export function collectOnHeap(
   heap: Heap,
   net: Supernet,
   genotype: Genotype,
   x: tf.Tensor4D,
-  bn: { collector: BnCollector } | { statistics: BnStatistics },
+  collector: BnCollector,
 ): { features: tf.Tensor2D; logits: tf.Tensor2D } {
-  const [batch, height, width] = requireImages(x);
-  const widest = Math.max(
-    ...units(net.space, genotype).flatMap((unit) =>
-      unit.layers.map((layer) => layer.channelsOut * (layer.size / genotype.resolution) ** 2),
-    ),
-  );
-  const part = Math.max(1, Math.min(batch, Math.floor(PART_VALUES / (widest * height * width))));
-  const fixed = 'statistics' in bn;
-  const size = [fixed ? part : batch, height, width] as const;
-  const program = new Program(heap, net, genotype, size, fixed ? 'fixed' : 'batch');
+  const size = requireImages(x);
+  const [batch] = size;
+  const program = new Program(heap, net, genotype, size, false);
   const features = heap.output([batch, net.space.head.width]);
   const logits = heap.output([batch, net.outputs]);
   const at = [x, features, logits].map((tensor) => heap.pointer(tensor)) as [number, number, number];
-  if (fixed) program.infer(...at, batch, bn.statistics);
-  else program.collect(...at, batch, bn.collector);
+  program.collect(...at, batch, collector);
   const tensor = (info: tf.TensorInfo) => tf.engine().makeTensorFromTensorInfo(info) as tf.Tensor2D;
   return { features: tensor(features), logits: tensor(logits) };
 }
@@ -430,18 +371,9 @@ export function lossGradientsOnHeap(
   const [batch] = size;
   if (targets.shape[0] !== batch || targets.shape[1] !== net.outputs)
     throw new RangeError(`targets have shape [${targets.shape.join(', ')}], not [${batch}, ${net.outputs}]`);
-  const program = new Program(heap, net, genotype, size, 'train');
+  const program = new Program(heap, net, genotype, size, true);
   const logits = heap.output([batch, net.outputs]);
   const at = [images, targets, logits].map((tensor) => heap.pointer(tensor)) as [number, number, number];
   const loss = program.train(...at, batch, into);
   return { loss, logits: tf.keep(tf.engine().makeTensorFromTensorInfo(logits) as tf.Tensor2D) };
-}
-
-function requireImages(x: tf.Tensor4D): [number, number, number] {
-  const [batch, height, width, channels] = x.shape;
-  if (x.rank !== 4 || batch === 0 || channels !== 3 || x.dtype !== 'float32')
-    throw new RangeError(
-      `images have shape [${x.shape.join(', ')}] of ${x.dtype}, not [N, R, R, 3] of float32`,
-    );
-  return [batch, height, width];
 }

@@ -9,7 +9,8 @@ import { units, type ConvLayer, type Unit } from '@ntaa/nas';
 import type { Rng } from '@ntaa/random';
 import { BN_EPSILON, BnCollector, type BnStatistics } from './batch-norm.js';
 import { classifierTensors, initialValue, layout, transformName, type TensorSpec } from './layout.js';
-import { forwardOnHeap } from './program.js';
+import { inferOnHeap } from './inference.js';
+import { collectOnHeap } from './program.js';
 import { plain, requireTensor, sameShape, type NamedTensors, type PlainTensor } from './tensors.js';
 
 /** Batch statistics; the same, collected; or fixed statistics. */
@@ -67,8 +68,9 @@ export class Supernet {
   forward(x: tf.Tensor4D, genotype: Genotype, bn: BnMode): { features: tf.Tensor2D; logits: tf.Tensor2D } {
     const heap = native();
     if (!heap || bn === 'batch') return this.forwardTaped(x, genotype, bn);
-    const given = bn instanceof BnCollector ? { collector: bn } : { statistics: bn };
-    return forwardOnHeap(heap, this, genotype, x, given);
+    return bn instanceof BnCollector
+      ? collectOnHeap(heap, this, genotype, x, bn)
+      : inferOnHeap(heap, this, genotype, x, bn);
   }
 
   /**
