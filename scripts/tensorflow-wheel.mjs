@@ -49,7 +49,7 @@ async function request(address, headers = {}) {
       cause: error,
     });
   }
-  if (!response.ok) throw new Error(`${url} answers ${response.status} ${response.statusText}. ${WITHOUT}`);
+  if (!response.ok && response.status !== 416) throw new Error(`${url} answers ${response.status} ${response.statusText}. ${WITHOUT}`);
   return response;
 }
 
@@ -110,6 +110,12 @@ export async function download({ name, url, sha256 }, file) {
   const part = `${file}.part`;
   const start = existsSync(part) ? statSync(part).size : 0;
   const response = await request(url, start > 0 ? { range: `bytes=${start}-` } : {});
+  if (response.status === 416) {
+    // Nothing comes after what is here: all of it was loaded before, or it is something else.
+    if ((await sha256Of(part)) === sha256) return renameSync(part, file);
+    rmSync(part);
+    return download({ name, url, sha256 }, file);
+  }
   const resumed = response.status === 206;
   let bytes = resumed ? start : 0;
   const total = bytes + Number(response.headers.get('content-length'));

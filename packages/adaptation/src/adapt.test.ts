@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SearchSpace } from '@ntaa/contracts';
 import { PackedImages } from '@ntaa/data';
-import { initEngine, memory } from '@ntaa/engine';
+import { memory } from '@ntaa/engine';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startTestEngine } from '../../../test/setup/engine.js';
 import { adapt, type AdaptOutcome } from './adapt.js';
 import { decodeCheckpoint } from './checkpoint.js';
 import { Interrupted, type Ports } from './ports.js';
@@ -37,7 +38,7 @@ function draw(kind: number, rng: Rng): Uint8Array {
 }
 
 beforeAll(async () => {
-  await initEngine('wasm');
+  await startTestEngine();
   scratch = mkdtempSync(join(tmpdir(), 'ntaa-adapt-'));
   const n = 240;
   const labelOf = Int32Array.from({ length: n }, (_, i) => i % 3);

@@ -17,7 +17,7 @@ test.skipIf(gpuBinary)(
   'an engine that is not there fails with the remedy, and another can still be started',
   async () => {
     await expect(initEngine('tensorflow-gpu')).rejects.toThrow(
-      /npm rebuild @tensorflow\/tfjs-node-gpu --ignore-scripts=false/,
+      /npm run setup:tensorflow -- --gpu/,
     );
     await expect(initEngine('cuda' as never)).rejects.toThrow(/unknown engine cuda: use auto/);
     expect(tf.getBackend()).toBeFalsy();

@@ -21,7 +21,7 @@ const CPU_PACKAGE = '@tensorflow/tfjs-node';
 const BUILT = fileURLToPath(new URL('../../../.cache/tensorflow/tfjs_binding.node', import.meta.url));
 
 const REMEDY = {
-  'tensorflow-gpu': `run "npm rebuild ${GPU_PACKAGE} --ignore-scripts=false", or see docs/engine.md`,
+  'tensorflow-gpu': 'run "npm run setup:tensorflow -- --gpu", or see docs/engine.md',
   tensorflow: 'run "npm run setup:tensorflow", or see docs/engine.md',
 };
 
@@ -50,6 +50,8 @@ export async function startTensorflow(kind: Kind, why: string): Promise<EngineIn
       `TensorFlow ${addon.TF_Version} sees no GPU: check nvidia-smi, and that its CUDA and cuDNN are there ` +
         `(TF_CPP_MIN_LOG_LEVEL=0 tells what it misses); if this is a build without CUDA, ${REMEDY[kind]}`,
     );
+  if (kind === 'tensorflow' && addon.isUsingGpuDevice())
+    throw new Error('TensorFlow already runs on a GPU in this process: start another for the CPU');
   const name = installed(require);
   // The packages' entry would look for an addon of its own, and print a page when there is none.
   require(`${name}/dist/register_all_kernels.js`);
@@ -91,7 +93,7 @@ function load(kind: Kind, require: NodeJS.Require): Addon {
 /** Options that libtensorflow reads from the environment when it loads; what the user set stays. */
 function setEnvironment(kind: Kind): void {
   const { env } = process;
-  env['TF_NUM_INTRAOP_THREADS'] ??= String(availableParallelism());
+  env['TF_NUM_INTRAOP_THREADS'] ??= env['OMP_NUM_THREADS'] ?? String(availableParallelism());
   // Without advertisements of its build options.
   env['TF_CPP_MIN_LOG_LEVEL'] ??= '2';
   // Take GPU memory as needed rather than all at once, and compute in full float32 as the other engines do.

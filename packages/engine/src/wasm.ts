@@ -6,6 +6,7 @@ import { registerComposed } from './composed-kernels.js';
 import { registerFused } from './fused.js';
 import { connect, KERNEL_VERSION } from './heap.js';
 import type { EngineInfo } from './init.js';
+import { OutOfMemory } from './out-of-memory.js';
 import { install, uninstall } from './install.js';
 import { probe } from './probe.js';
 
@@ -19,6 +20,7 @@ export async function startWasm(why: string, check: () => string | undefined = p
   if (!(await tf.setBackend('wasm')))
     throw new Error('tfjs-backend-wasm does not start: run "npm ci" again, its .wasm files may be missing');
   await tf.ready();
+  refuseNull();
   registerComposed();
   const installed = installKernels(check);
   if (installed.problem !== undefined) {
@@ -32,6 +34,18 @@ export async function startWasm(why: string, check: () => string | undefined = p
     };
   }
   return { kind: 'wasm', name: `wasm-${installed.build} ${tf.version_core}+${KERNEL_VERSION}`, reason: why };
+}
+
+/** Where the heap cannot grow, tfjs-backend-wasm itself would write to address 0. */
+function refuseNull(): void {
+  const { wasm } = tf.backend() as unknown as { wasm?: { _malloc?(bytes: number): number } };
+  const malloc = wasm?._malloc;
+  if (!wasm || !malloc) return;
+  wasm._malloc = (bytes) => {
+    const pointer = malloc(bytes);
+    if (pointer === 0 && bytes > 0) throw new OutOfMemory(`no room for ${bytes} bytes`);
+    return pointer;
+  };
 }
 
 function installKernels(check: () => string | undefined): { build: string; problem?: string } {
