@@ -35,6 +35,9 @@ interface NodeBackendModule {
   NodeJSKernelBackend: new (addon: Addon, packageName: string) => tf.KernelBackend;
 }
 
+/** What a machine shows that has an NVIDIA GPU; the second one on Windows' Linux. */
+const GPU_DEVICES = ['/dev/nvidiactl', '/dev/dxg'];
+
 /** Two libtensorflows in one process would share half of their symbols: the first that loads is the only one. */
 let loaded: Addon | undefined;
 
@@ -81,6 +84,9 @@ function load(kind: Kind, require: NodeJS.Require): Addon {
       : [BUILT, ...[CPU_PACKAGE, GPU_PACKAGE].flatMap((name) => downloaded(name, require))];
   const path = candidates.find((file) => existsSync(file));
   if (path === undefined) throw new Error(`no libtensorflow here: ${REMEDY[kind]}`);
+  // Known without loading a gigabyte of libraries.
+  if (kind === 'tensorflow-gpu' && process.platform === 'linux' && !GPU_DEVICES.some(existsSync))
+    throw new Error(`no NVIDIA GPU here: ${GPU_DEVICES.join(' or ')} would show it; see docs/engine.md`);
   setEnvironment(kind);
   restoreUtil();
   try {
