@@ -82,6 +82,8 @@ export interface JobAssignment extends Common {
   /** Prefix of the storage keys of what this attempt makes. */
   readonly outputs: string;
   readonly engine: EngineChoice;
+  /** An earlier attempt ran out of memory: batches of half the size. */
+  readonly halfBatch: boolean;
 }
 /** To start the engine and say what it is. */
 export interface DescribeAssignment {

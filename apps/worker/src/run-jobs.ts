@@ -73,6 +73,7 @@ async function assemble(context: Context, claim: Claim, scratch: string): Promis
     checkpoints: await db.jobs.checkpoints(lease.jobId),
     outputs: outputFolder({ kind: request.kind, id: lease.jobId, attempt: lease.attempt }),
     engine: config.engine,
+    halfBatch: claim.failures.includes('out-of-memory'),
     scratch,
     store: { dataDir: config.dataDir, s3: config.s3 },
   };

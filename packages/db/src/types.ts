@@ -182,6 +182,8 @@ export interface Claim {
   readonly request: JobRequest;
   /** `stop`: an earlier attempt was being stopped when its worker was lost: finish at once with what there is. */
   readonly wanted: 'run' | 'stop';
+  /** Codes of the failures of earlier attempts, oldest first. */
+  readonly failures: readonly string[];
 }
 /** What the user wants of a running job. */
 export type Wanted = 'run' | 'stop' | 'cancel' | 'pause';

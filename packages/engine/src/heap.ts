@@ -134,7 +134,7 @@ export class Heap {
     if (bytes > region.bytes) {
       const { _malloc, _free } = this.#backend.wasm;
       if (region.at) _free(region.at);
-      region.bytes = 0;
+      [region.at, region.bytes] = [0, 0];
       region.at = _malloc(bytes + 64) >>> 0;
       if (region.at === 0) throw new OutOfMemory(`no room for ${bytes} bytes`);
       region.bytes = bytes;

@@ -13,7 +13,7 @@ const SAID = [
   /the engine is out of memory/,
   /array buffer allocation failed/i,
   /could not allocate memory/i,
-  /WebAssembly\.Memory.*(could not|unable to|failed)/i,
+  /WebAssembly\.Memory\.grow/,
   /OOM when allocating tensor/,
   /resource[ _]exhausted/i,
   /failed to allocate memory/i,

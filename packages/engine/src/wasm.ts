@@ -49,14 +49,22 @@ export async function startEmbedded(
 
 /** Where the heap cannot grow, tfjs-backend-wasm itself would write to address 0. */
 function refuseNull(): void {
-  const { wasm } = tf.backend() as unknown as { wasm?: { _malloc?(bytes: number): number } };
-  const malloc = wasm?._malloc;
-  if (!wasm || !malloc) return;
+  const { wasm } = tf.backend() as unknown as { wasm?: Partial<Allocator> };
+  if (!wasm?._malloc || !wasm._free) return;
+  // The first call puts the real function in its own place.
+  wasm._free(wasm._malloc(8));
+  const malloc = wasm._malloc;
   wasm._malloc = (bytes) => {
-    const pointer = malloc(bytes);
+    // It would take a larger number modulo 2 ** 32.
+    const pointer = bytes < 2 ** 32 ? malloc(bytes) : 0;
     if (pointer === 0 && bytes > 0) throw new OutOfMemory(`no room for ${bytes} bytes`);
     return pointer;
   };
+}
+
+interface Allocator {
+  _malloc(bytes: number): number;
+  _free(pointer: number): void;
 }
 
 function installKernels(check: () => string | undefined): { build: string; problem?: string } {
