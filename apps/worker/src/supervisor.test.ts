@@ -112,11 +112,11 @@ async function zip(files: Record<string, Buffer>): Promise<Buffer> {
   return buffer(archive.outputStream);
 }
 
-async function images(): Promise<Buffer> {
+async function images(count = 40, side = 16): Promise<Buffer> {
   const files: Record<string, Buffer> = {};
-  for (let i = 0; i < 40; i++) {
-    const background = { r: i % 2 ? 255 : 0, g: 6 * i, b: 128 };
-    const image = sharp({ create: { width: 16, height: 16, channels: 3, background } });
+  for (let i = 0; i < count; i++) {
+    const background = { r: i % 2 ? 255 : 0, g: Math.floor((240 * i) / count), b: 128 };
+    const image = sharp({ create: { width: side, height: side, channels: 3, background } });
     files[`${i % 2 ? 'red' : 'dark'}/${i}.png`] = await image.png().toBuffer();
   }
   return zip(files);
@@ -313,13 +313,13 @@ it('trains on every GPU at once, one trainer each', async () => {
 });
 
 it('tries a job that does not fit into memory again with half the batch, once', async () => {
-  const dataset = (await upload(await images())) as 'ds_';
+  const dataset = (await upload(await images(90, 48))) as 'ds_';
   await start();
   await expect.poll(async () => (await db.datasets.get(TENANT, dataset))!.status, LIMIT).toBe('ready');
   await builtin();
-  // The trainer's WebAssembly heap, really, cannot grow beyond 20 MB: the engine starts, and training does not fit.
+  // The trainer's WebAssembly heap, really, cannot grow beyond 17 MB: the engine starts, and training does not fit.
   const preload = join(folder, 'little-memory.mjs');
-  await writeFile(preload, `import v8 from 'node:v8'; v8.setFlagsFromString('--wasm-max-mem-pages=320');`);
+  await writeFile(preload, `import v8 from 'node:v8'; v8.setFlagsFromString('--wasm-max-mem-pages=260');`);
   vi.stubEnv('NODE_OPTIONS', `--import=${preload}`);
   const request: AdaptRequest = { kind: 'adapt', task: 'classification', dataset, budget: { max_candidates: 1 } }; // prettier-ignore
   const { id } = (await db.jobs.create(TENANT, request)) as { id: string };
