@@ -63,9 +63,7 @@ async function setUp() {
   const before = existsSync(record) ? JSON.parse(readFileSync(record, 'utf8')) : undefined;
   const same = given
     ? before?.wheel === basename(given)
-    : before?.version === options.version &&
-      before.binding === sources.version &&
-      before.gpu === options.gpu;
+    : before?.version === options.version && before.binding === sources.version && before.gpu === options.gpu;
   if (same && check() === undefined) {
     console.log(`already set up: TensorFlow ${before.version} in ${home}`);
     return;
@@ -85,7 +83,13 @@ async function setUp() {
   compile(compiler, sources.folder, stage, headers);
   rmSync(join(stage, 'include'), { recursive: true });
   const version = /-(\d[^-]*)-/.exec(basename(wheel.file))?.[1] ?? 'unknown';
-  const facts = { version, wheel: basename(wheel.file), sha256: wheel.sha256, binding: sources.version, gpu: options.gpu };
+  const facts = {
+    version,
+    wheel: basename(wheel.file),
+    sha256: wheel.sha256,
+    binding: sources.version,
+    gpu: platform.machine === 'x86_64' && /^tensorflow-\d/.test(basename(wheel.file)),
+  };
   writeFileSync(join(stage, 'setup.json'), `${JSON.stringify(facts, null, 2)}\n`);
   // It is tried in its place; the one before comes back if it does not work.
   const old = join(scratch, 'old');

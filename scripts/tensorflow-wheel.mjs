@@ -49,7 +49,8 @@ async function request(address, headers = {}) {
       cause: error,
     });
   }
-  if (!response.ok && response.status !== 416) throw new Error(`${url} answers ${response.status} ${response.statusText}. ${WITHOUT}`);
+  if (!response.ok && response.status !== 416)
+    throw new Error(`${url} answers ${response.status} ${response.statusText}. ${WITHOUT}`);
   return response;
 }
 

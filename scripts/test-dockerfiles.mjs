@@ -207,7 +207,7 @@ async function start(file, stage, folder) {
       NTAA_DATA_DIR: join(folder, 'data'),
       PORT: '0',
       HOST: '127.0.0.1',
-      NTAA_API_KEY: 'a key for this test alone',
+      NTAA_API_KEY: 'a-key-for-this-test-alone',
       // There may be no GPU here; the same libraries on the CPU.
       ...(stage.env.NTAA_ENGINE && { NTAA_ENGINE: native ? 'tensorflow' : 'wasm' }),
     };

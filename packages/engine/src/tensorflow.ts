@@ -3,7 +3,7 @@
  * downloaded by that package's own install script.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -79,7 +79,7 @@ export async function startTensorflow(kind: Kind, why: string): Promise<EngineIn
 
 function load(kind: Kind, require: NodeJS.Require): Addon {
   const candidates =
-    kind === 'tensorflow-gpu'
+    kind === 'tensorflow-gpu' && !builtWithCuda()
       ? [...downloaded(GPU_PACKAGE, require), BUILT]
       : [BUILT, ...[CPU_PACKAGE, GPU_PACKAGE].flatMap((name) => downloaded(name, require))];
   const path = candidates.find((file) => existsSync(file));
@@ -94,6 +94,11 @@ function load(kind: Kind, require: NodeJS.Require): Addon {
   } catch (error) {
     throw new Error(`libtensorflow does not load: ${String(error)}; ${REMEDY[kind]}`, { cause: error });
   }
+}
+
+function builtWithCuda(): boolean {
+  const record = join(dirname(BUILT), 'setup.json');
+  return existsSync(record) && (JSON.parse(readFileSync(record, 'utf8')) as { gpu?: boolean }).gpu === true;
 }
 
 /** Options that libtensorflow reads from the environment when it loads; what the user set stays. */
