@@ -29,17 +29,17 @@ const home = join(root, '.cache/tensorflow');
 const scratch = `${home}.part`;
 const record = join(home, 'setup.json');
 
-const { values: options } = parseArgs({
-  options: {
-    version: { type: 'string', default: VERSION },
-    wheel: { type: 'string' },
-    headers: { type: 'string' },
-    gpu: { type: 'boolean', default: false },
-    remove: { type: 'boolean', default: false },
-  },
-});
-
+let options;
 try {
+  options = parseArgs({
+    options: {
+      version: { type: 'string', default: VERSION },
+      wheel: { type: 'string' },
+      headers: { type: 'string' },
+      gpu: { type: 'boolean', default: false },
+      remove: { type: 'boolean', default: false },
+    },
+  }).values;
   if (options.remove) remove();
   else await setUp();
 } catch (error) {
@@ -106,7 +106,8 @@ async function setUp() {
   }
   rmSync(scratch, { recursive: true });
   console.log(
-    `done: ${home}\nNTAA_ENGINE=tensorflow uses it, and so does auto. Undo: npm run setup:tensorflow -- --remove`,
+    `done: ${home}\nNTAA_ENGINE=tensorflow${facts.gpu ? '-gpu' : ''} uses it. ` +
+      'Undo: npm run setup:tensorflow -- --remove',
   );
 }
 

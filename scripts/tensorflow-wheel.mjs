@@ -87,12 +87,17 @@ export async function findWheel({ project, version, machine, glibc }) {
   const wheels = files.filter(({ name, yanked }) => !yanked && name.endsWith(`_${machine}.whl`));
   const [, minor] = glibc.split('.').map(Number);
   const fits = ({ name }) => Number(/manylinux_2_(\d+)_/.exec(name)?.[1] ?? Infinity) <= minor;
-  const versions = (list) => [...new Set(list.map(({ name }) => name.split('-')[1]))];
+  const numbers = (version) => version.split('.').map(Number);
+  const versions = (list) =>
+    [...new Set(list.map(({ name }) => name.split('-')[1]))]
+      .filter((text) => /^2\.(1[2-9]|[2-9]\d)\.\d+$/.test(text))
+      .sort((a, b) => numbers(a)[1] - numbers(b)[1] || numbers(a)[2] - numbers(b)[2]);
   const found = wheels.find((wheel) => wheel.name.split('-')[1] === version && fits(wheel));
   if (!found) {
     const others = versions(wheels.filter(fits)).slice(-8).join(', ');
     throw new Error(
-      `the index has no ${project} ${version} for ${machine} and glibc ${glibc}; it has ${others || 'none'}`,
+      `the index has no ${project} ${version} for ${machine} and glibc ${glibc}; of 2.12 and later it has ` +
+        (others || 'none'),
     );
   }
   if (!found.sha256) throw new Error(`the index tells no sha256 of ${found.name}. ${WITHOUT}`);
