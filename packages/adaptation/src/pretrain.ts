@@ -24,6 +24,8 @@ export interface PretrainInput {
   peak?: number;
   /** An earlier attempt ran out of memory: batches of half the size. */
   halfBatch?: boolean;
+  /** Weights to begin with instead of random ones, without a classifier. */
+  from?: NamedTensors;
   ports: Ports;
 }
 
@@ -52,7 +54,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
   if (input.halfBatch) halveBatches(state);
   const crew = await Crew.start();
   const run = new Run({ ports, crew, data, task, seed, constraints: {}, axis: 'macs', state, weights });
-  const tensors = weights.get('supernet');
+  const tensors = weights.get('supernet') ?? input.from;
   const net = tensors
     ? Supernet.load(space, tensors, outputs, new Rng(seed, 'head'))
     : Supernet.initialise(space, outputs, new Rng(seed, 'initialise'));
