@@ -1,10 +1,11 @@
 // Speed and memory of the engine beside PyTorch doing the same work on the same cores. Every measurement is a process
 // of its own (peers/ntaa.mjs, peers/torch_peer.py), warm before the first round; in each round they take turns.
-// npm run bench -- engine [--rounds 5] [--seconds 1] [--only PART OF A ROW'S NAME] [--cores 0,1] [--engine wasm]
+// npm run bench -- engine [--rounds 5] [--seconds 1] [--only PART OF A ROW'S NAME] [--cores 0,1]
+//   --engine NAME, once or more: ours; by default wasm and, where it is set up, tensorflow beside it. The first one counts
 //   --verify: instead, compares logits, updates and evaluations of both sides on the same weights
 // PyTorch is looked for in NTAA_BENCH_PYTHON, python3, /usr/bin/python3. The last line is JSON.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -12,13 +13,14 @@ import { fileURLToPath as here } from 'node:url';
 import { parseArgs } from 'node:util';
 import { exact, forTorch, rows } from './peers/tasks.mjs';
 
+const libtensorflow = existsSync(new URL('../.cache/tensorflow', import.meta.url));
 const { values: options } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '1' },
     only: { type: 'string', default: '' },
     cores: { type: 'string', default: cpus().length > 1 ? '0,1' : '0' },
-    engine: { type: 'string', default: 'wasm' },
+    engine: { type: 'string', multiple: true, default: libtensorflow ? ['wasm', 'tensorflow'] : ['wasm'] },
     verify: { type: 'boolean', default: false },
   },
 });
@@ -32,7 +34,8 @@ const folder = mkdtempSync(join(tmpdir(), 'ntaa-bench-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 process.on('SIGINT', () => process.exit(130));
 
-const settings = { engine: options.engine, seconds: Number(options.seconds), warmup: 2, folder };
+const [engine, ...otherEngines] = options.engine;
+const settings = { engine, seconds: Number(options.seconds), warmup: 2, folder };
 const oursAs = (task) => ({
   command: [process.execPath, here(new URL('./peers/ntaa.mjs', import.meta.url))],
   task: { ...task, ...settings },
@@ -80,6 +83,16 @@ async function measure({ task, ours = {}, also = [], aside = [], unitImages }) {
   const entries = [{ name: 'ours', ...ours }, ...also.map((way) => ({ ...way, aside: true }))].map(
     ({ name, work, ...rest }) => ({ name, ...rest, ...oursAs({ ...task, ...(work && { work }) }) }),
   );
+  for (const engine of otherEngines) {
+    const { command, task: own } = oursAs({ ...task, ...(ours.work && { work: ours.work }) });
+    entries.push({
+      name: `ours on ${engine}`,
+      compared: true,
+      aside: true,
+      command,
+      task: { ...own, engine },
+    });
+  }
   if (python)
     for (const layout of ['channels_last', 'contiguous'])
       entries.push({ name: `PyTorch ${layout}`, layout, ...torchAs(task, layout) });
@@ -94,8 +107,8 @@ async function measure({ task, ours = {}, also = [], aside = [], unitImages }) {
     }
   for (const entry of entries) await entry.stop();
   const images = unitImages ?? task.batch * task.steps.length;
-  return entries.map(({ name, layout, aside, ready, results }) => ({
-    ...{ name, layout, aside, version: ready },
+  return entries.map(({ name, layout, aside, compared, ready, results }) => ({
+    ...{ name, layout, aside, compared, version: ready },
     images_s: summary(results.map(({ units, wall }) => (units * images) / wall)),
     cpu_ms: summary(results.map(({ units, cpu }) => (1000 * cpu) / (units * images))),
     rss_mb: Math.round(Math.max(...results.map(({ rss }) => rss)) / 2 ** 20),
@@ -103,14 +116,14 @@ async function measure({ task, ours = {}, also = [], aside = [], unitImages }) {
   }));
 }
 
-/** Adds ours / PyTorch to every entry of PyTorch, and marks the layout that was faster: the one that counts. */
+/** Adds ours / it to every peer, and marks PyTorch's layout that was faster: the one that counts. */
 function compare([ours, ...others]) {
-  for (const torch of others.filter(({ layout }) => layout))
-    torch.ratios = {
-      speed: tidy(ours.images_s.median / torch.images_s.median),
-      inRounds: summary(ours.rates.map((rate, i) => rate / torch.rates[i])),
-      cpu: tidy(torch.cpu_ms.median / ours.cpu_ms.median),
-      memory: tidy(torch.rss_mb / ours.rss_mb),
+  for (const peer of others.filter(({ layout, compared }) => layout || compared))
+    peer.ratios = {
+      speed: tidy(ours.images_s.median / peer.images_s.median),
+      inRounds: summary(ours.rates.map((rate, i) => rate / peer.rates[i])),
+      cpu: tidy(peer.cpu_ms.median / ours.cpu_ms.median),
+      memory: tidy(peer.rss_mb / ours.rss_mb),
     };
   const layouts = others.filter(({ layout, aside }) => layout && !aside);
   const [counts] = layouts.sort((a, b) => b.images_s.median - a.images_s.median);
@@ -163,6 +176,7 @@ Medians (min - max) of ${options.rounds} rounds; wall time, CPU milliseconds an 
 the work at 32 px. PyTorch runs the same network in either case.`);
   if (!python)
     console.log(`PyTorch is missing: no torch in ${pythons.join(', ')}. There is nothing to compare with.`);
+  if (!libtensorflow) console.log('libtensorflow is missing: npm run setup:tensorflow adds it to the table.');
   if (!taskset) console.log('taskset is missing: processes were not bound to cores.');
   const machine = { node: process.version, cpu: cpus()[0].model, cores, rounds: Number(options.rounds) };
   console.log(JSON.stringify({ bench: 'engine', ...machine, ...said }));

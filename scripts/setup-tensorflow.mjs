@@ -3,6 +3,7 @@
 //   npm run setup:tensorflow            once; again does nothing, after an interruption goes on where it stopped
 //     -- --wheel FILE     a wheel that is here already, for machines without network (any Python version's will do)
 //     -- --headers DIR    where node_api.h is; default: beside Node, else the npm package node-api-headers
+//     -- --gpu            the build that uses NVIDIA GPUs; CUDA and cuDNN themselves have to be there
 //     -- --version X.Y.Z  another TensorFlow
 //     -- --remove         takes it away again
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -28,16 +29,17 @@ const home = join(root, '.cache/tensorflow');
 const scratch = `${home}.part`;
 const record = join(home, 'setup.json');
 
-const { values: options } = parseArgs({
-  options: {
-    version: { type: 'string', default: VERSION },
-    wheel: { type: 'string' },
-    headers: { type: 'string' },
-    remove: { type: 'boolean', default: false },
-  },
-});
-
+let options;
 try {
+  options = parseArgs({
+    options: {
+      version: { type: 'string', default: VERSION },
+      wheel: { type: 'string' },
+      headers: { type: 'string' },
+      gpu: { type: 'boolean', default: false },
+      remove: { type: 'boolean', default: false },
+    },
+  }).values;
   if (options.remove) remove();
   else await setUp();
 } catch (error) {
@@ -56,10 +58,12 @@ async function setUp() {
   const sources = bindingSources();
   const given = options.wheel && resolve(options.wheel);
   if (given && !existsSync(given)) throw new Error(`there is no file ${given}`);
+  if (given && !given.endsWith(`_${platform.machine}.whl`))
+    throw new Error(`${basename(given)} is not a wheel for ${platform.machine} (its name does not say so)`);
   const before = existsSync(record) ? JSON.parse(readFileSync(record, 'utf8')) : undefined;
   const same = given
     ? before?.wheel === basename(given)
-    : before?.version === options.version && before.binding === sources.version;
+    : before?.version === options.version && before.binding === sources.version && before.gpu === options.gpu;
   if (same && check() === undefined) {
     console.log(`already set up: TensorFlow ${before.version} in ${home}`);
     return;
@@ -79,21 +83,31 @@ async function setUp() {
   compile(compiler, sources.folder, stage, headers);
   rmSync(join(stage, 'include'), { recursive: true });
   const version = /-(\d[^-]*)-/.exec(basename(wheel.file))?.[1] ?? 'unknown';
-  const facts = { version, wheel: basename(wheel.file), sha256: wheel.sha256, binding: sources.version };
+  const facts = {
+    version,
+    wheel: basename(wheel.file),
+    sha256: wheel.sha256,
+    binding: sources.version,
+    gpu: platform.machine === 'x86_64' && /^tensorflow-\d/.test(basename(wheel.file)),
+  };
   writeFileSync(join(stage, 'setup.json'), `${JSON.stringify(facts, null, 2)}\n`);
-  rmSync(home, { recursive: true, force: true });
+  // It is tried in its place; the one before comes back if it does not work.
+  const old = join(scratch, 'old');
+  rmSync(old, { recursive: true, force: true });
+  if (existsSync(home)) renameSync(home, old);
   renameSync(stage, home);
-
   const problem = check();
   if (problem !== undefined) {
     rmSync(home, { recursive: true });
+    if (existsSync(old)) renameSync(old, home);
     throw new Error(
       `TensorFlow ${version} was built but does not work here, and was removed again:\n${problem}`,
     );
   }
   rmSync(scratch, { recursive: true });
   console.log(
-    `done: ${home}\nNTAA_ENGINE=tensorflow uses it, and so does auto. Undo: npm run setup:tensorflow -- --remove`,
+    `done: ${home}\nNTAA_ENGINE=tensorflow${facts.gpu ? '-gpu' : ''} uses it. ` +
+      'Undo: npm run setup:tensorflow -- --remove',
   );
 }
 
@@ -132,8 +146,8 @@ function findCompiler() {
 }
 
 async function fetchWheel({ machine, glibc }) {
-  // The smaller one, without CUDA, where there is one.
-  const project = machine === 'x86_64' ? 'tensorflow-cpu' : 'tensorflow';
+  // Without CUDA the smaller one, where there are two.
+  const project = machine === 'x86_64' && !options.gpu ? 'tensorflow-cpu' : 'tensorflow';
   const found = await findWheel({ project, version: options.version, machine, glibc });
   const file = join(scratch, found.name);
   await download(found, file);

@@ -49,7 +49,8 @@ async function request(address, headers = {}) {
       cause: error,
     });
   }
-  if (!response.ok) throw new Error(`${url} answers ${response.status} ${response.statusText}. ${WITHOUT}`);
+  if (!response.ok && response.status !== 416)
+    throw new Error(`${url} answers ${response.status} ${response.statusText}. ${WITHOUT}`);
   return response;
 }
 
@@ -86,12 +87,17 @@ export async function findWheel({ project, version, machine, glibc }) {
   const wheels = files.filter(({ name, yanked }) => !yanked && name.endsWith(`_${machine}.whl`));
   const [, minor] = glibc.split('.').map(Number);
   const fits = ({ name }) => Number(/manylinux_2_(\d+)_/.exec(name)?.[1] ?? Infinity) <= minor;
-  const versions = (list) => [...new Set(list.map(({ name }) => name.split('-')[1]))];
+  const numbers = (version) => version.split('.').map(Number);
+  const versions = (list) =>
+    [...new Set(list.map(({ name }) => name.split('-')[1]))]
+      .filter((text) => /^2\.(1[2-9]|[2-9]\d)\.\d+$/.test(text))
+      .sort((a, b) => numbers(a)[1] - numbers(b)[1] || numbers(a)[2] - numbers(b)[2]);
   const found = wheels.find((wheel) => wheel.name.split('-')[1] === version && fits(wheel));
   if (!found) {
     const others = versions(wheels.filter(fits)).slice(-8).join(', ');
     throw new Error(
-      `the index has no ${project} ${version} for ${machine} and glibc ${glibc}; it has ${others || 'none'}`,
+      `the index has no ${project} ${version} for ${machine} and glibc ${glibc}; of 2.12 and later it has ` +
+        (others || 'none'),
     );
   }
   if (!found.sha256) throw new Error(`the index tells no sha256 of ${found.name}. ${WITHOUT}`);
@@ -110,6 +116,12 @@ export async function download({ name, url, sha256 }, file) {
   const part = `${file}.part`;
   const start = existsSync(part) ? statSync(part).size : 0;
   const response = await request(url, start > 0 ? { range: `bytes=${start}-` } : {});
+  if (response.status === 416) {
+    // Nothing comes after what is here: all of it was loaded before, or it is something else.
+    if ((await sha256Of(part)) === sha256) return renameSync(part, file);
+    rmSync(part);
+    return download({ name, url, sha256 }, file);
+  }
   const resumed = response.status === 206;
   let bytes = resumed ? start : 0;
   const total = bytes + Number(response.headers.get('content-length'));

@@ -252,6 +252,8 @@ test('health, readiness and metrics', async () => {
     status: 'ok',
     checks: { db: 'ok', queue: 'ok', storage: 'ok' },
   });
+  const engine = { kind: 'wasm', name: 'wasm-simd 1+k1', reason: 'said "so"' };
+  for (const worker of ['one', 'two']) await api.db.workers.present(worker, engine);
   const { text, headers } = await get('/metrics');
   expect(headers['content-type']).toMatch(/^text\/plain/);
   expect(text).toMatch(
@@ -260,6 +262,11 @@ test('health, readiness and metrics', async () => {
   expect(text).toMatch(/ntaa_jobs\{status="queued"\} 0/);
   expect(text).toMatch(/ntaa_queue_jobs\{name="job\.run",state="waiting"\} \d+/);
   expect(text).toContain('process_resident_memory_bytes');
+  expect(text.split('\n').filter((line) => line.startsWith('ntaa_engine_info'))).toEqual([
+    'ntaa_engine_info{kind="wasm",name="wasm-simd 1+k1",reason="said \\"so\\""} 1',
+  ]);
+  for (const worker of ['one', 'two']) await api.db.workers.gone(worker);
+  expect((await get('/metrics')).text).not.toMatch(/^ntaa_engine_info\{/m);
 });
 
 test('API keys: made once, listed without secrets, revoked; a replay has no secret', async () => {

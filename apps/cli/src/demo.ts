@@ -55,7 +55,9 @@ export async function demo(env: NodeJS.ProcessEnv): Promise<void> {
     });
     const running = stack;
     onSecond(() => running.kill());
-    line.say(`  Service   ${stack.url}  (API, Postgres, queue, storage, worker; engine ${stack.engine})`);
+    line.say(
+      `  Service   ${stack.url}  (API, Postgres, queue, storage, worker; engine ${stack.engine?.name ?? 'elsewhere'})`,
+    );
     const client = new NtaaClient({ baseUrl: stack.url, apiKey: stack.key.secret });
     const work = perform({ client, images, folder, line, signal });
     await Promise.race([work, aborted(signal)]);

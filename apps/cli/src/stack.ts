@@ -2,11 +2,18 @@
 import { rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { cannotListen, parseConfig, StartError, type Config } from '@ntaa/config';
+import {
+  cannotListen,
+  parseConfig,
+  StartError,
+  visibleGpus,
+  type Config,
+  type RunningEngine,
+} from '@ntaa/config';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '@ntaa/db';
 import { bootstrapKey, claimDataFolder, type BootstrapKey } from './data-folder.js';
 import { aborted } from './interrupt.js';
-import { ServiceProcess } from './service-process.js';
+import { ServiceProcess, type ReadyMessage } from './service-process.js';
 
 /** Workers save their jobs and answers in progress are finished within this time, ms. */
 const STOP_GRACE = 10_000;
@@ -26,7 +33,9 @@ export interface Stack {
   readonly url: string;
   readonly key: BootstrapKey;
   /** Null without local workers. */
-  readonly engine: string | null;
+  readonly engine: RunningEngine | null;
+  /** Worker processes. */
+  readonly workers: number;
   /** Ends all of it, gently; what is left after ten seconds is killed. */
   stop(): Promise<void>;
   /** Ends all of it now. Called during `stop`, that one resolves soon. */
@@ -72,17 +81,25 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       env: { ...resolved, NTAA_API_KEY: key.secret },
     });
     processes.push(api);
-    const workers = Array.from({ length: config.workers }, (_, i) => {
+    const add = (i: number): ServiceProcess => {
       const name = config.workers === 1 ? 'worker' : `worker ${i + 1}`;
       const script = new URL('../../worker/lib/main.js', import.meta.url);
-      return new ServiceProcess({ ...common, name, script, env: resolved });
-    });
-    processes.push(...workers);
-    const started = Promise.all(processes.map((process) => process.ready));
-    const [listening, first] = await Promise.race([started, aborted(signal)]);
+      const worker = new ServiceProcess({ ...common, name, script, env: resolved });
+      processes.push(worker);
+      return worker;
+    };
+    const start = async (): Promise<readonly ReadyMessage[]> => {
+      const first = config.workers > 0 ? [add(0)] : [];
+      // A worker with GPUs trains on all of them: where it may turn out to be one, others wait for what it says.
+      const [alone] = visibleGpus(env).length > 0 ? await Promise.all(first.map(({ ready }) => ready)) : [];
+      if (alone?.type !== 'ready' || alone.engine.kind !== 'tensorflow-gpu')
+        for (let i = 1; i < config.workers; i++) add(i);
+      return Promise.all(processes.map(({ ready }) => ready));
+    };
+    const [listening, first] = await Promise.race([start(), aborted(signal)]);
     if (listening?.type !== 'listening') throw new Error('The API does not say where it listens');
     const engine = first?.type === 'ready' ? first.engine : null;
-    return { config, url: listening.url, key, engine, stop, kill };
+    return { config, url: listening.url, key, engine, workers: processes.length - 1, stop, kill };
   } catch (error) {
     await stop();
     throw error;

@@ -19,7 +19,7 @@ export async function up(env: NodeJS.ProcessEnv): Promise<void> {
   process.stdout.write('Stopped.\n');
 }
 
-function banner({ config, url, key, engine }: Stack): string {
+function banner({ config, url, key, engine, workers }: Stack): string {
   const keyLine = {
     environment: 'as set in NTAA_API_KEY',
     made: `${key.secret}  (shown once, kept in ${key.file})`,
@@ -29,8 +29,13 @@ function banner({ config, url, key, engine }: Stack): string {
     ['API', `${url}/v1`],
     ['Docs', `${url}/docs`],
     ['API key', keyLine],
-    ['Engine', engine ?? 'none here (NTAA_WORKERS=0): jobs wait for workers elsewhere'],
-    ['Workers', String(config.workers)],
+    [
+      'Engine',
+      engine
+        ? `${engine.name} (${engine.reason})`
+        : 'none here (NTAA_WORKERS=0): jobs wait for workers elsewhere',
+    ],
+    ['Workers', String(workers)],
     ['Data', config.dataDir],
   ];
   const rows = lines.map(([name, value]) => `  ${name.padEnd(9)}${value}`).join('\n');

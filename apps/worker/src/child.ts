@@ -1,5 +1,6 @@
 // Process entry: works on one assignment of the supervisor that forked it, then ends.
 import { JobError } from '@ntaa/contracts';
+import { isOutOfMemory } from '@ntaa/engine';
 import { describeEngine } from './describe-engine.js';
 import { ingestDataset } from './ingest-dataset.js';
 import { IpcLink } from './link.js';
@@ -35,12 +36,3 @@ try {
   else await link.failed('internal', 'Something went wrong on our side while working on this');
 }
 process.exit(0);
-
-function isOutOfMemory(error: unknown): boolean {
-  return (
-    error instanceof RangeError &&
-    /(array buffer|memory).*(allocation|access|grow|size)|allocation failed|could not allocate/i.test(
-      error.message,
-    )
-  );
-}

@@ -11,6 +11,8 @@ export interface Context {
   readonly log: Logger;
   /** Names this worker in leases. */
   readonly worker: string;
+  /** GPUs, a trainer for each; empty: one trainer, without a GPU of its own. */
+  readonly gpus: readonly string[];
   /** Folder for scratch folders. */
   readonly scratch: string;
 }

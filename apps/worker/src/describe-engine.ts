@@ -20,7 +20,7 @@ export async function describeEngine(
   const { name, source, paradigm, space, metrics } = card;
   await link.done({
     status: 'described',
-    engine: { name: engine.name, reason: engine.reason },
+    engine,
     supernet: {
       name,
       source,

@@ -39,6 +39,7 @@ export function forkChild(
   const child = fork(new URL('../lib/child.js', import.meta.url), [], {
     execArgv: [`--max-old-space-size=${HEAP_MB}`],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    env: environment(assignment),
   });
   // Training takes every cycle it gets: the API and the lease renewal on the same machine come first.
   if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
@@ -84,6 +85,12 @@ export function forkChild(
   });
   send({ type: 'start', assignment });
   return { pid: child.pid, signal: (action) => send({ type: 'signal', action }), kill, ended };
+}
+
+/** CUDA reads this when it starts: a trainer sees one GPU, and no other trainer sees that one. */
+function environment(assignment: Assignment): NodeJS.ProcessEnv {
+  const gpu = assignment.kind === 'dataset' ? null : assignment.gpu;
+  return gpu === null ? process.env : { ...process.env, CUDA_VISIBLE_DEVICES: gpu };
 }
 
 /** What the end of a process that handed in no result means. */

@@ -5,6 +5,7 @@ import { LeaseLost, type Claim, type Wanted } from '@ntaa/db';
 import type { Context } from './context.js';
 import { forkChild, type ForkedChild } from './forked.js';
 import { ProgressWriter } from './progress-writer.js';
+import { decide } from './retry.js';
 import type { ChildMessage, Failure, JobAssignment, JobOutcome } from './protocol.js';
 
 /** Milliseconds. A lease outlives a missed heartbeat or two; a lost worker's job waits this long for another. */
@@ -188,7 +189,8 @@ class Attempt {
       }
       const asked = this.#wanted === 'pause' || this.#shuttingDown;
       if (asked && this.#failure === undefined) return await db.jobs.release(lease);
-      return await db.jobs.fail(lease, { code: failure.code, detail: failure.detail }, failure.retryable);
+      const { retry, detail } = decide(failure, this.#claim.failures);
+      return await db.jobs.fail(lease, { code: failure.code, detail }, retry !== 'no');
     } catch (error) {
       if (error instanceof LeaseLost) return 'lost';
       throw error;

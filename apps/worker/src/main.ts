@@ -11,12 +11,14 @@ import {
   StartError,
   storageOf,
   tellLauncher,
+  visibleGpus,
   whenOrphaned,
 } from '@ntaa/config';
 import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
 import { openStore } from '@ntaa/storage';
 import { pino } from 'pino';
+import { announce } from './presence.js';
 import { registerEngine } from './register-engine.js';
 import { startSupervisor } from './supervisor.js';
 
@@ -53,20 +55,25 @@ async function run(): Promise<void> {
     openQueue({ databaseUrl, redisUrl, onError }),
   );
   const store = await openDependency(storageOf(config), warn, () => openStore(config));
-  const engine = await registerEngine(db, config.engine).catch((error: Error) => {
+  const gpus = visibleGpus(process.env);
+  const engine = await registerEngine(db, config.engine, gpus[0] ?? null).catch((error: Error) => {
     throw new StartError(error.message, { cause: error });
   });
   const worker = `${hostname()}-${process.pid}`;
   const scratch = join(config.dataDir, 'scratch');
   working = true;
-  const supervisor = await startSupervisor({ config, db, store, log, worker, scratch }, queue);
-  log.info({ queue: queue.backend, engine: engine.name }, 'worker ready');
-  await tellLauncher({ type: 'ready', engine: engine.name });
+  const context = { config, db, store, log, worker, scratch };
+  const onGpus = engine.kind === 'tensorflow-gpu' ? gpus : [];
+  const supervisor = await startSupervisor({ ...context, gpus: onGpus }, queue);
+  const leave = await announce(context, engine);
+  log.info({ queue: queue.backend, engine, gpus: onGpus }, 'worker ready');
+  await tellLauncher({ type: 'ready', engine });
 
   log.info({ reason: await asked }, 'worker ending');
   // A server that does not answer any more must not keep this process: leases expire by themselves.
   setTimeout(() => process.exit(1), EXIT_LIMIT).unref();
   await supervisor.close();
+  await leave();
   await queue.close();
   await store.close();
   await db.close();

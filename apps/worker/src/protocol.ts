@@ -14,7 +14,7 @@ import type {
   Progress,
   Stage,
 } from '@ntaa/contracts';
-import type { EngineChoice } from '@ntaa/config';
+import type { EngineChoice, RunningEngine } from '@ntaa/config';
 import type {
   Checkpoint,
   NewEvent,
@@ -82,11 +82,16 @@ export interface JobAssignment extends Common {
   /** Prefix of the storage keys of what this attempt makes. */
   readonly outputs: string;
   readonly engine: EngineChoice;
+  /** An earlier attempt ran out of memory: batches of half the size. */
+  readonly halfBatch: boolean;
+  /** The GPU that is this attempt's alone, as CUDA_VISIBLE_DEVICES names it; null: the engine's choice, if any. */
+  readonly gpu: string | null;
 }
 /** To start the engine and say what it is. */
 export interface DescribeAssignment {
   readonly kind: 'describe';
   readonly engine: EngineChoice;
+  readonly gpu: string | null;
 }
 export type Assignment = DatasetAssignment | JobAssignment | DescribeAssignment;
 
@@ -104,7 +109,7 @@ export type JobOutcome =
 export type EngineOutcome =
   | {
       readonly status: 'described';
-      readonly engine: { readonly name: string; readonly reason: string };
+      readonly engine: RunningEngine;
       /** The built-in one. */
       readonly supernet: Omit<NewSupernet, 'id' | 'key'>;
     }

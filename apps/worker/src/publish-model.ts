@@ -87,6 +87,7 @@ function lineageOf({ assignment, request, supernet, engine }: PublishInput): Lin
     dataset_sha256: assignment.dataset.sha256,
     seed: request.seed ?? 0,
     engine: engine.name,
+    engine_reason: engine.reason,
     version: VERSION,
   };
 }

@@ -1,4 +1,4 @@
-import type { EngineChoice } from '@ntaa/config';
+import type { EngineChoice, RunningEngine } from '@ntaa/config';
 import type { Database } from '@ntaa/db';
 import { forkChild } from './forked.js';
 import type { EngineOutcome } from './protocol.js';
@@ -10,10 +10,11 @@ import type { EngineOutcome } from './protocol.js';
 export async function registerEngine(
   db: Database,
   engine: EngineChoice,
-): Promise<{ name: string; reason: string }> {
+  gpu: string | null,
+): Promise<RunningEngine> {
   let outcome: EngineOutcome | undefined;
   const child = forkChild(
-    { kind: 'describe', engine },
+    { kind: 'describe', engine, gpu },
     async (message) => {
       if (message.type === 'done') outcome = message.outcome as EngineOutcome;
     },

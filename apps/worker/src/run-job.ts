@@ -57,6 +57,7 @@ async function runAdapt(
       space: supernet.space,
       source: supernet.tensors,
       ports,
+      halfBatch: assignment.halfBatch,
     });
     link.progress('export', {
       fraction: 0.99,
@@ -115,6 +116,7 @@ async function runPretrain(
       seed: request.seed ?? 0,
       startedAt: Date.parse(assignment.startedAt),
       budget: request.budget ?? {},
+      halfBatch: assignment.halfBatch,
       ports: makePorts(assignment, link, store),
     });
     link.progress('export', { fraction: 0.99, eta_seconds: 1, message: 'writing the supernet' });

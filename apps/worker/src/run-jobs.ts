@@ -9,12 +9,19 @@ import { withScratch } from './scratch.js';
 /** Pause before the next attempt after a first failure, ms. Later ones pause longer: the database says how long. */
 const RETRY_PAUSE = 1000;
 
-/** Handler of `job.run`: attempts the job until it has ended, is paused, or belongs to somebody else. */
-export async function runJobs(context: Context, id: string, shutdown: AbortSignal): Promise<void> {
+/** Handler of `job.run`: attempts the job, on this GPU, until it has ended, is paused, or belongs to somebody else. */
+export async function runJobs(
+  context: Context,
+  id: string,
+  gpu: string | null,
+  shutdown: AbortSignal,
+): Promise<void> {
   while (!shutdown.aborted) {
     const claim = await context.db.jobs.claim(id, context.worker, LEASE);
     if (claim === null) return;
-    const end = await withScratch(context.scratch, (scratch) => attempt(context, claim, scratch, shutdown));
+    const end = await withScratch(context.scratch, (scratch) =>
+      attempt(context, claim, { scratch, gpu }, shutdown),
+    );
     if (end === 'lost') await context.db.jobs.lost(claim.lease);
     if (end !== 'queued' && end !== 'stopping') return;
     // Tried again here and now: the queue still counts this very job as being worked on.
@@ -22,15 +29,18 @@ export async function runJobs(context: Context, id: string, shutdown: AbortSigna
   }
 }
 
+/** Where an attempt may work. */
+type Place = Pick<JobAssignment, 'scratch' | 'gpu'>;
+
 async function attempt(
   context: Context,
   claim: Claim,
-  scratch: string,
+  place: Place,
   shutdown: AbortSignal,
 ): Promise<AttemptEnd> {
   let assignment: JobAssignment;
   try {
-    assignment = await assemble(context, claim, scratch);
+    assignment = await assemble(context, claim, place);
   } catch (error) {
     context.log.error({ job: claim.lease.jobId, err: error }, 'a job could not be prepared');
     const { code, detail, retryable } = asFailure(error);
@@ -40,7 +50,7 @@ async function attempt(
 }
 
 /** Everything the trainer has to know. */
-async function assemble(context: Context, claim: Claim, scratch: string): Promise<JobAssignment> {
+async function assemble(context: Context, claim: Claim, place: Place): Promise<JobAssignment> {
   const { db, config } = context;
   const { request, lease, tenant } = claim;
   const row = await db.datasets.forWorker(request.dataset);
@@ -73,7 +83,8 @@ async function assemble(context: Context, claim: Claim, scratch: string): Promis
     checkpoints: await db.jobs.checkpoints(lease.jobId),
     outputs: outputFolder({ kind: request.kind, id: lease.jobId, attempt: lease.attempt }),
     engine: config.engine,
-    scratch,
+    halfBatch: claim.failures.includes('out-of-memory'),
+    ...place,
     store: { dataDir: config.dataDir, s3: config.s3 },
   };
 }

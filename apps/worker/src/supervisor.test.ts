@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -76,18 +76,18 @@ afterEach(async () => {
 let logged: Record<string, unknown>[];
 
 /** `s3Port`: of a server on this machine that is to be taken for S3; null: files. */
-function contextWith(s3Port: number | null): Context {
+function contextWith(s3Port: number | null, gpus: readonly string[] = []): Context {
   const credentials = { accessKeyId: 'a', secretAccessKey: 'b' };
   const s3 = { bucket: 'stuck', endpoint: `http://127.0.0.1:${s3Port}`, region: 'x', credentials };
   logged = [];
   const write = (line: string) => void logged.push(JSON.parse(line) as Record<string, unknown>);
   const settings = s3Port === null ? config : { ...config, s3 };
   const scratch = join(folder, 'scratch');
-  return { config: settings, db, store, log: pino({}, { write }), worker: 'test', scratch };
+  return { config: settings, db, store, log: pino({}, { write }), worker: 'test', gpus, scratch };
 }
-async function start(stuck = false): Promise<void> {
+async function start(stuck = false, gpus: readonly string[] = []): Promise<void> {
   const { port } = tarPit.address() as AddressInfo;
-  supervisor = await startSupervisor(contextWith(stuck ? port : null), queue);
+  supervisor = await startSupervisor(contextWith(stuck ? port : null, gpus), queue);
 }
 
 /** Deletes what was given up, as the API does, and says what is left in the store. */
@@ -112,11 +112,11 @@ async function zip(files: Record<string, Buffer>): Promise<Buffer> {
   return buffer(archive.outputStream);
 }
 
-async function images(): Promise<Buffer> {
+async function images(count = 40, side = 16): Promise<Buffer> {
   const files: Record<string, Buffer> = {};
-  for (let i = 0; i < 40; i++) {
-    const background = { r: i % 2 ? 255 : 0, g: 6 * i, b: 128 };
-    const image = sharp({ create: { width: 16, height: 16, channels: 3, background } });
+  for (let i = 0; i < count; i++) {
+    const background = { r: i % 2 ? 255 : 0, g: Math.floor((240 * i) / count), b: 128 };
+    const image = sharp({ create: { width: side, height: side, channels: 3, background } });
     files[`${i % 2 ? 'red' : 'dark'}/${i}.png`] = await image.png().toBuffer();
   }
   return zip(files);
@@ -161,6 +161,12 @@ async function readyDataset(): Promise<string> {
 
 /** A job whose trainer hangs on the store that never answers; resolves when it does. */
 async function stuckJob(): Promise<{ id: string; trainer: Socket }> {
+  const caught = once(tarPit, 'caught');
+  const id = await newJob();
+  const [trainer] = (await caught) as [Socket];
+  return { id, trainer };
+}
+async function newJob(): Promise<string> {
   await builtin();
   const request: AdaptRequest = {
     kind: 'adapt',
@@ -169,10 +175,8 @@ async function stuckJob(): Promise<{ id: string; trainer: Socket }> {
   };
   const job = await db.jobs.create(TENANT, request);
   if (typeof job === 'string') throw new Error(job);
-  const caught = once(tarPit, 'caught');
   await queue.add('job.run', { job_id: job.id }, { dedupe: job.id });
-  const [trainer] = (await caught) as [Socket];
-  return { id: job.id, trainer };
+  return job.id;
 }
 const job = async (id: string) => (await db.jobs.get(TENANT, id))!;
 async function builtin(): Promise<void> {
@@ -285,6 +289,58 @@ it('tries again after a trainer was killed, and gives the job back when it shuts
   await supervisor!.close();
   expect(await job(id)).toMatchObject({ status: 'queued', attempt: 2 });
   expect(await childrenOf(process.pid, 'child.js')).toEqual([]);
+});
+
+it('trains on every GPU at once, one trainer each', async () => {
+  await start(true, ['GPU-a', 'GPU-b']);
+  const [first, second] = [await stuckJob(), await stuckJob()];
+  const gpuOf = async (pid: number): Promise<string | undefined> =>
+    /CUDA_VISIBLE_DEVICES=([^\0]*)/.exec(await readFile(`/proc/${pid}/environ`, 'utf8'))?.[1];
+  const taken = await Promise.all((await childrenOf(process.pid, 'child.js')).map(gpuOf));
+  expect(taken.sort()).toEqual(['GPU-a', 'GPU-b']);
+  // A third one waits for one of them.
+  const caught = once(tarPit, 'caught');
+  const third = await newJob();
+  expect(await db.jobs.action(TENANT, first.id, 'cancel')).toMatchObject({ changed: true });
+  await caught;
+  expect((await job(first.id)).status).toBe('cancelled');
+  expect([await job(second.id), await job(third)]).toMatchObject([
+    { status: 'running' },
+    { status: 'running' },
+  ]);
+  const now = await Promise.all((await childrenOf(process.pid, 'child.js')).map(gpuOf));
+  expect(now.sort()).toEqual(['GPU-a', 'GPU-b']);
+});
+
+it('tries a job that does not fit into memory again with half the batch, once', async () => {
+  const dataset = (await upload(await images(90, 48))) as 'ds_';
+  await start();
+  await expect.poll(async () => (await db.datasets.get(TENANT, dataset))!.status, LIMIT).toBe('ready');
+  await builtin();
+  // The trainer's WebAssembly heap, really, cannot grow beyond 17 MB: the engine starts, and training does not fit.
+  const preload = join(folder, 'little-memory.mjs');
+  await writeFile(preload, `import v8 from 'node:v8'; v8.setFlagsFromString('--wasm-max-mem-pages=260');`);
+  vi.stubEnv('NODE_OPTIONS', `--import=${preload}`);
+  const request: AdaptRequest = { kind: 'adapt', task: 'classification', dataset, budget: { max_candidates: 1 } }; // prettier-ignore
+  const { id } = (await db.jobs.create(TENANT, request)) as { id: string };
+  await queue.add('job.run', { job_id: id }, { dedupe: id });
+  await expect.poll(async () => (await job(id)).status, { timeout: 120_000 }).toBe('failed');
+  vi.unstubAllEnvs();
+  const { attempt, error } = await job(id);
+  expect(attempt).toBe(2);
+  expect(error).toMatchObject({
+    code: 'out-of-memory',
+    detail: expect.stringMatching(/even with batches of half/),
+  });
+  const events = (await db.jobs.events(TENANT, id, { limit: 1000 }))!.data;
+  const warnings = events.filter(({ type }) => type === 'warning').map(({ data }) => data);
+  expect(warnings).toEqual([
+    {
+      code: 'out-of-memory',
+      failures: 1,
+      detail: expect.stringMatching(/trying again with batches of half/),
+    },
+  ]);
 });
 
 it('kills its trainer and writes nothing when the lease is lost', async () => {

@@ -13,11 +13,20 @@ export interface Supervisor {
 export async function startSupervisor(context: Context, queue: Queue): Promise<Supervisor> {
   const swept = await sweepScratch(context.scratch);
   if (swept.length > 0) context.log.info({ swept }, 'removed what a lost worker left behind');
+  const free: (string | null)[] = context.gpus.length > 0 ? [...context.gpus] : [null];
   const workers = await Promise.all([
     queue.work('dataset.validate', 1, ({ dataset_id }, signal) =>
       validateDataset(context, dataset_id, signal),
     ),
-    queue.work('job.run', 1, ({ job_id }, signal) => runJobs(context, job_id, signal)),
+    // As many at once as there are places, so that one is always free.
+    queue.work('job.run', free.length, async ({ job_id }, signal) => {
+      const gpu = free.shift()!;
+      try {
+        await runJobs(context, job_id, gpu, signal);
+      } finally {
+        free.push(gpu);
+      }
+    }),
   ]);
   return {
     async close() {

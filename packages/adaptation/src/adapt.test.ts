@@ -2,14 +2,16 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import v8 from 'node:v8';
 import type { SearchSpace } from '@ntaa/contracts';
 import { PackedImages } from '@ntaa/data';
-import { initEngine, memory } from '@ntaa/engine';
+import { isOutOfMemory, memory, tf } from '@ntaa/engine';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { ON_WASM, startTestEngine } from '../../../test/setup/engine.js';
 import { adapt, type AdaptOutcome } from './adapt.js';
-import { decodeCheckpoint } from './checkpoint.js';
+import { decodeCheckpoint, type State } from './checkpoint.js';
 import { Interrupted, type Ports } from './ports.js';
 import type { TargetData } from './target-data.js';
 
@@ -37,7 +39,7 @@ function draw(kind: number, rng: Rng): Uint8Array {
 }
 
 beforeAll(async () => {
-  await initEngine('wasm');
+  await startTestEngine();
   scratch = mkdtempSync(join(tmpdir(), 'ntaa-adapt-'));
   const n = 240;
   const labelOf = Int32Array.from({ length: n }, (_, i) => i % 3);
@@ -75,11 +77,12 @@ interface Surroundings {
   saved?: (bytes: Uint8Array, count: number) => void;
   wanted?: Ports['wanted'];
   threads?: number;
+  halfBatch?: boolean;
 }
 const budget = { max_candidates: 6 };
 
 function run(
-  { from, saved, wanted, threads = 2 }: Surroundings = {},
+  { from, saved, wanted, threads = 2, halfBatch = false }: Surroundings = {},
   extra: object = {},
 ): Promise<AdaptOutcome> {
   let count = 0;
@@ -87,6 +90,7 @@ function run(
     request: { kind: 'adapt', task: 'classification', dataset: 'ds_test', seed: 1, budget, ...extra },
     startedAt: Date.now(),
     threads,
+    halfBatch,
     data,
     space,
     source,
@@ -163,3 +167,43 @@ it('stops with the best so far, cancels without a result, and says when constrai
     code: 'constraint-infeasible',
   });
 }, 300_000);
+
+it.runIf(ON_WASM)(
+  'runs out of memory as such, and goes on with half the batch when there is room again',
+  async () => {
+    const checkpoints: Uint8Array[] = [];
+    digest(await run({ saved: (bytes) => checkpoints.push(bytes) }));
+    const from = checkpoints[0]!;
+    // A real heap that cannot grow any more, and is full but for a little.
+    const { wasm } = tf.backend() as unknown as { wasm: { asm: { memory: WebAssembly.Memory } } };
+    v8.setFlagsFromString(`--wasm-max-mem-pages=${wasm.asm.memory.buffer.byteLength / 65536}`);
+    const ballast: tf.Tensor[] = [];
+    for (let values = 2 ** 22; values >= 2 ** 10; values /= 2)
+      for (;;)
+        try {
+          ballast.push(tf.zeros([values]));
+        } catch {
+          break;
+        }
+    const failure: unknown = await run({ from, threads: 1 }).catch((error: unknown) => error);
+    v8.setFlagsFromString('--wasm-max-mem-pages=65536');
+    tf.dispose(ballast);
+    expect(isOutOfMemory(failure), String(failure)).toBe(true);
+    expect(failure).toBeInstanceOf(RangeError);
+
+    const later: Uint8Array[] = [];
+    const outcome = await run({ from, halfBatch: true, saved: (bytes) => later.push(bytes) });
+    expect(outcome.metrics.top1).toBeGreaterThan(0.7);
+    digest(outcome);
+    // The same images, in twice the steps.
+    const [whole, half] = [checkpoints, later].map((all) =>
+      all.map((bytes) => decodeCheckpoint(bytes).state).find(({ phase }) => phase === 'search')!,
+    ) as [State, State];
+    expect([whole.halved, half.halved]).toEqual([false, true]);
+    expect(half.plan.batchSize).toEqual({ transfer: 16, finetune: 16 });
+    expect(half.plan.transferSteps).toBe(2 * whole.plan.transferSteps);
+    expect(half.plan.finetuneSteps).toBe(2 * whole.plan.finetuneSteps);
+    expect(half.passes).toBe(whole.passes);
+  },
+  300_000,
+);

@@ -22,7 +22,7 @@ import { makePlan, type Plan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run, type Axis } from './run.js';
 import { measureSpeeds, type Measured } from './speed.js';
-import { freshState } from './state.js';
+import { freshState, halveBatches } from './state.js';
 import type { TargetData } from './target-data.js';
 import { costWithLatency } from './transfer.js';
 
@@ -37,6 +37,8 @@ export interface AdaptInput {
   ports: Ports;
   /** Threads to work on, the calling one included; nothing computed depends on them. Default: see Crew.start. */
   threads?: number;
+  /** An earlier attempt ran out of memory: batches of half the size. */
+  halfBatch?: boolean;
 }
 
 /** Supernets are adapted at resolutions that images have pixels for; a space of one architecture stays as it is. */
@@ -73,6 +75,7 @@ export async function begin(input: AdaptInput, crew: Crew): Promise<Run> {
     state: freshState(),
     weights: new Map(),
   });
+  run.state.halved = input.halfBatch ?? false;
   // From the finest resolutions to the coarsest: the first that leaves time for enough passes over the data.
   let space = all;
   let net = source(input, space, outputs);
@@ -133,6 +136,7 @@ function planFor(run: Run, input: AdaptInput, measured: Measured | null): Plan {
     now: run.ports.now(),
     startedAt: input.startedAt,
     speeds: measured,
+    halved: run.state.halved,
   });
 }
 
@@ -145,6 +149,7 @@ function enoughEpochs(run: Run, input: AdaptInput, measured: Measured): boolean 
 /** A job as its last checkpoint left it. */
 export function resume(input: AdaptInput, crew: Crew, bytes: Uint8Array): Run {
   const { state, weights } = decodeCheckpoint(bytes);
+  if (input.halfBatch) halveBatches(state);
   if (state.cut === 'user' && input.ports.wanted() === 'run') state.cut = 'no';
   const run = new Run({
     ports: input.ports,

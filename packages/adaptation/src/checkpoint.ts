@@ -48,6 +48,8 @@ export interface State {
   seconds: Record<string, number>;
   /** The clock, or the user, ended a phase before its plan did. */
   cut: 'no' | 'clock' | 'user';
+  /** Batches are half of what they would be, because memory was short. */
+  halved: boolean;
 }
 
 /** Weights by role: `supernet`, `finalistN`, `net` (chosen), `baseline`, each with `.ema` and `.momentum` while it trains. */

@@ -55,6 +55,12 @@ export class Exchange {
   takePart(member: number, replica: Replica, { serial, step, genotypes, rate }: Step): number {
     const { threads, shards, size } = this.#shared;
     const { batchSize } = replica.batches;
+    if (shards === 1) {
+      // Nobody to share with: gradients stay where they are, which may be a GPU.
+      const loss = replica.backward(step, genotypes, 0, batchSize);
+      if (rate !== null) replica.update(rate);
+      return loss;
+    }
     const bound = (shard: number): number => Math.round((shard * batchSize) / shards);
     // Two places for each shard: a thread may be a step ahead of one that still reads.
     const place = (shard: number): number => (serial & 1) * shards + shard;

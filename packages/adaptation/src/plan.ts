@@ -46,11 +46,16 @@ export interface PlanInput {
   startedAt: number;
   /** Null for jobs without a clock, whose plan must not depend on the machine. */
   speeds: Speeds | null;
+  /** Batches of half the size, because memory was short. */
+  halved?: boolean;
 }
 
 export function makePlan(input: PlanInput): Plan {
   const { budget, train, trainAndValidation } = input;
-  const batchSize = { transfer: batchFor(train), finetune: batchFor(trainAndValidation) };
+  const batchSize = {
+    transfer: batchFor(train, input.halved),
+    finetune: batchFor(trainAndValidation, input.halved),
+  };
   const candidates = budget.max_candidates ?? DEFAULT_CANDIDATES;
   const epochs = defaultEpochs(budget.max_candidates ?? null, train);
   const seconds = budget.max_seconds ?? null;
@@ -159,7 +164,12 @@ export function makePretrainPlan(
 }
 
 /** Small sets need many steps an epoch more than they need large batches. */
-export const batchFor = (images: number): number => (images < 2000 ? 32 : 64);
+export function batchFor(images: number, halved = false): number {
+  const batch = images < 2000 ? 32 : 64;
+  return halved ? half(batch) : batch;
+}
+
+export const half = (batch: number): number => Math.max(1, batch >> 1);
 
 function stepsFor(epochs: number, images: number, batch: number, least: number): number {
   return Math.max(least, Math.round((epochs * images) / Math.min(batch, images)));

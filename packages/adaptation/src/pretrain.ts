@@ -9,7 +9,7 @@ import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
 import { makePretrainPlan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run } from './run.js';
-import { freshState } from './state.js';
+import { freshState, halveBatches } from './state.js';
 import { labelsOf, type TargetData } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
 import { sandwich, trainingCost } from './transfer.js';
@@ -22,6 +22,8 @@ export interface PretrainInput {
   budget: { max_seconds?: number | null; max_epochs?: number | null };
   /** Peak learning rate for a batch of 64. */
   peak?: number;
+  /** An earlier attempt ran out of memory: batches of half the size. */
+  halfBatch?: boolean;
   /** Weights to begin with instead of random ones, without a classifier. */
   from?: NamedTensors;
   ports: Ports;
@@ -49,6 +51,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     state.plan = makePretrainPlan(input, data.splits.train.length);
     state.phaseStarted = ports.now();
   }
+  if (input.halfBatch) halveBatches(state);
   const crew = await Crew.start();
   const run = new Run({ ports, crew, data, task, seed, constraints: {}, axis: 'macs', state, weights });
   const tensors = weights.get('supernet') ?? input.from;

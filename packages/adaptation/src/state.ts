@@ -1,5 +1,5 @@
 import type { State } from './checkpoint.js';
-import { makePretrainPlan } from './plan.js';
+import { half, makePretrainPlan } from './plan.js';
 
 /** A job that has done nothing yet. */
 export function freshState(): State {
@@ -23,5 +23,19 @@ export function freshState(): State {
     baselineSteps: 0,
     seconds: {},
     cut: 'no',
+    halved: false,
   };
+}
+
+/** From here on batches of half the size in twice the steps: the same images under the same schedule. */
+export function halveBatches(state: State): void {
+  if (state.halved) return;
+  const { plan } = state;
+  plan.batchSize = { transfer: half(plan.batchSize.transfer), finetune: half(plan.batchSize.finetune) };
+  plan.transferSteps *= 2;
+  plan.finetuneSteps *= 2;
+  state.finetuneSteps *= 2;
+  state.baselineSteps *= 2;
+  state.step *= 2;
+  state.halved = true;
 }

@@ -42,7 +42,7 @@ export function sandwichGradients(
   if (students.length > 0) {
     const soft = tf.softmax(first.logits);
     for (const student of students)
-      lossGradients(net, student, batch.images(student.resolution), soft, into).logits.dispose();
+      lossGradients(net, student, batch.images(student.resolution), soft, into, false).logits.dispose();
     soft.dispose();
   }
   first.logits.dispose();

@@ -2,6 +2,7 @@ export { parseConfig, ConfigError, ENGINES, LOG_LEVELS } from './config.js';
 export type { Config, S3Config, EngineChoice, LogLevel } from './config.js';
 export { makeDataFolder, unusableFolder } from './data-folder.js';
 export { databaseOf, openDependency, queueOf, storageOf, type Dependency } from './dependency.js';
+export { visibleGpus } from './gpus.js';
 export {
   cannotListen,
   failStart,
@@ -12,4 +13,5 @@ export {
   tellLauncher,
   whenOrphaned,
   type LauncherMessage,
+  type RunningEngine,
 } from './start.js';

@@ -1,15 +1,23 @@
 /** How a process of the service starts: what it tells the launcher that forked it, and how it says that it cannot. */
-import { ConfigError, parseConfig, type Config } from './config.js';
+import { ConfigError, parseConfig, type Config, type EngineChoice } from './config.js';
 
 /** Something the operator has to put right: told in one message, without a stack trace. */
 export class StartError extends Error {
   override name = 'StartError';
 }
 
+/** What a worker trains with. */
+export interface RunningEngine {
+  readonly kind: Exclude<EngineChoice, 'auto'>;
+  readonly name: string;
+  /** Why this one. */
+  readonly reason: string;
+}
+
 /** From a process of the service to its launcher, over IPC. */
 export type LauncherMessage =
   | { readonly type: 'listening'; readonly url: string }
-  | { readonly type: 'ready'; readonly engine: string }
+  | { readonly type: 'ready'; readonly engine: RunningEngine }
   | { readonly type: 'failed'; readonly message: string };
 
 /** The argument by which the launcher says that it is there: other programs (pm2, node --watch) open an IPC channel too. */

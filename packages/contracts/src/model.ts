@@ -33,6 +33,7 @@ export const Lineage = Type.Object({
   dataset_sha256: Type.String(),
   seed: Type.Integer(),
   engine: Type.String(),
+  engine_reason: Type.Optional(Type.String({ description: 'Why this engine was chosen' })),
   version: Type.String(),
 });
 export type Lineage = Static<typeof Lineage>;

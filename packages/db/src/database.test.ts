@@ -270,6 +270,44 @@ describe.each(kinds)('on %s Postgres', (kind) => {
     expect(await db.jobs.claim(id, 'w', 60_000)).toBeNull();
   });
 
+  test('an attempt knows how those before it failed', async () => {
+    const { lease, failures } = await claimed();
+    expect(failures).toEqual([]);
+    await db.jobs.appendEvents(lease, [{ type: 'warning', data: { code: 'not-a-failure' } }]);
+    await db.jobs.fail(lease, { code: 'out-of-memory', detail: 'x' }, true);
+    await sql.query('UPDATE jobs SET queued_at = now() WHERE id = $1', [lease.jobId]);
+    expect((await db.jobs.claim(lease.jobId, 'w', 60_000))!.failures).toEqual(['out-of-memory']);
+    await expire(lease.jobId);
+    await db.jobs.reap();
+    const third = await db.jobs.claim(lease.jobId, 'w', 60_000);
+    expect(third!.failures).toEqual(['out-of-memory', 'worker-lost']);
+  });
+
+  test('workers say what they run, once a kind, until they are gone or silent', async () => {
+    const gpu = { kind: 'tensorflow-gpu', name: 'tensorflow-gpu 1', reason: 'there' };
+    const cpu = { kind: 'wasm', name: 'wasm 1', reason: 'no GPU' };
+    for (const [worker, engine] of [
+      ['a', cpu],
+      ['b', gpu],
+      ['c', gpu],
+    ] as const)
+      // prettier-ignore
+      await db.workers.present(worker, engine);
+    const byKind = async () => (await db.workers.engines()).map(({ kind }) => kind).sort();
+    expect(await byKind()).toEqual(['tensorflow-gpu', 'wasm']);
+    expect(await db.workers.engines()).toContainEqual(cpu);
+    await db.workers.present('a', gpu);
+    expect(await byKind()).toEqual(['tensorflow-gpu']);
+    await db.workers.present('a', cpu);
+    await sql.query(`UPDATE workers SET seen_at = now() - interval '2 minutes' WHERE id = 'a'`);
+    expect(await byKind()).toEqual(['tensorflow-gpu']);
+    await db.workers.present('a', cpu);
+    for (const worker of ['b', 'c']) await db.workers.gone(worker);
+    expect(await byKind()).toEqual(['wasm']);
+    await db.workers.gone('a');
+    expect(await db.workers.engines()).toEqual([]);
+  });
+
   test('what was asked of a job whose worker is lost still happens', async () => {
     for (const [action, status] of [
       ['cancel', 'cancelled'],

@@ -13,6 +13,7 @@ import { models } from './models.js';
 import { outbox } from './outbox.js';
 import { supernets } from './supernets.js';
 import { uploads } from './uploads.js';
+import { workers } from './workers.js';
 import type { Database, DatabaseOptions } from './types.js';
 
 /**
@@ -36,6 +37,7 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
     models: models(db),
     uploads: uploads(db),
     garbage: garbage(db),
+    workers: workers(db),
     idempotency: idempotency(db),
     outbox: outbox(db),
     listen: (on) => ears.listen(on),

@@ -63,6 +63,7 @@ export function leases(db: Client): WorkerSide {
           job: toJob(row, null),
           request: row.request as unknown as JobRequest,
           wanted: row.status === 'stopping' ? 'stop' : 'run',
+          failures: row.failures === 0 ? [] : await failuresOf(tx, id),
         };
       });
     },
@@ -176,6 +177,14 @@ export function leases(db: Client): WorkerSide {
       return reaped;
     },
   };
+}
+
+/** Every failure that was followed by another attempt is in the event log. */
+async function failuresOf(tx: Tx, jobId: string): Promise<string[]> {
+  const rows = await tx.$queryRaw<{ code: string }[]>`
+    SELECT data->>'code' AS code FROM job_events
+    WHERE job_id = ${jobId} AND type = 'warning' AND data ? 'failures' ORDER BY seq`;
+  return rows.map(({ code }) => code);
 }
 
 function reapOne(db: Client, id: string, token: string): Promise<JobStatus | null> {

@@ -46,6 +46,7 @@ export interface Database {
   readonly models: Models;
   readonly uploads: Uploads;
   readonly garbage: Garbage;
+  readonly workers: Workers;
   readonly idempotency: Idempotency;
   readonly outbox: Outbox;
   /**
@@ -181,6 +182,8 @@ export interface Claim {
   readonly request: JobRequest;
   /** `stop`: an earlier attempt was being stopped when its worker was lost: finish at once with what there is. */
   readonly wanted: 'run' | 'stop';
+  /** Codes of the failures of earlier attempts, oldest first. */
+  readonly failures: readonly string[];
 }
 /** What the user wants of a running job. */
 export type Wanted = 'run' | 'stop' | 'cancel' | 'pause';
@@ -324,6 +327,23 @@ export interface Uploads {
   collect(limit: number, remove: (upload: StoredUpload) => Promise<void>): Promise<number>;
 }
 
+/** What a worker trains with. */
+export interface WorkerEngine {
+  readonly kind: string;
+  readonly name: string;
+  /** Why this one. */
+  readonly reason: string;
+}
+/** Worker processes and their engines, for those who watch the service; jobs are held by leases. */
+export interface Workers {
+  /** Says that a worker is there; to be said again every WORKER_SEEN_MS / 3 or sooner. */
+  present(id: string, engine: WorkerEngine): Promise<void>;
+  /** A worker ends. */
+  gone(id: string): Promise<void>;
+  /** The different engines of the workers that said so in the last WORKER_SEEN_MS. */
+  engines(): Promise<WorkerEngine[]>;
+}
+
 export interface Garbage {
   /** Objects to be deleted after so many seconds (default: now), unless a transaction takes them back. */
   add(keys: readonly string[], seconds?: number): Promise<void>;
@@ -367,6 +387,9 @@ export interface Outbox {
 
 /** Failures after which a retryable job has failed for good. */
 export const MAX_FAILURES = 5;
+
+/** A worker that has not said for so long that it is there is gone, milliseconds. */
+export const WORKER_SEEN_MS = 60_000;
 export class NameTaken extends Error {
   constructor(name: string) {
     super(`The name ${name} is taken`);

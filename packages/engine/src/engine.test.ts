@@ -1,23 +1,18 @@
 import { execFileSync } from 'node:child_process';
-import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { initEngine, memory, tf } from './index.js';
+import { TEST_ENGINE } from '../../../test/setup/engine.js';
+import { initEngine, memory, tf, type EngineInfo } from './index.js';
 
-const gpuBinary = (() => {
-  try {
-    createRequire(import.meta.url).resolve('@tensorflow/tfjs-node-gpu/lib/napi-v8/tfjs_binding.node');
-    return true;
-  } catch {
-    return false;
-  }
-})();
+const built = existsSync(new URL('../../../.cache/tensorflow', import.meta.url));
+const gpu = existsSync('/dev/nvidiactl') || existsSync('/dev/dxg');
 
-test.skipIf(gpuBinary)(
+test.skipIf(gpu)(
   'an engine that is not there fails with the remedy, and another can still be started',
   async () => {
     await expect(initEngine('tensorflow-gpu')).rejects.toThrow(
-      /npm rebuild @tensorflow\/tfjs-node-gpu --ignore-scripts=false/,
+      built ? /no NVIDIA GPU here: .* see docs\/engine.md/ : /npm run setup:tensorflow -- --gpu/,
     );
     await expect(initEngine('cuda' as never)).rejects.toThrow(/unknown engine cuda: use auto/);
     expect(tf.getBackend()).toBeFalsy();
@@ -34,11 +29,42 @@ test('the engine starts once and tells why', async () => {
   expect(memory().tensors).toBe(0);
 });
 
+const cwd = fileURLToPath(new URL('..', import.meta.url));
+const node = (code: string) =>
+  execFileSync(process.execPath, ['--input-type=module', '-e', code], {
+    cwd,
+    encoding: 'utf8',
+    stdio: 'pipe',
+  }).trim();
+
+test.skipIf(gpu)('auto takes what really starts, and says what does not', () => {
+  const auto = (before = '') =>
+    JSON.parse(
+      node(
+        `${before} import { initEngine } from '@ntaa/engine'; console.log(JSON.stringify(await initEngine()));`,
+      ),
+    ) as EngineInfo;
+  const passed = built
+    ? /no tensorflow-gpu \(no NVIDIA GPU here\)/
+    : /no tensorflow-gpu \(no libtensorflow here\)/;
+  const first = auto();
+  expect(first).toMatchObject({
+    kind: 'wasm',
+    reason: expect.stringMatching(/^chosen automatically, the f/),
+  });
+  expect(first.reason).toMatch(passed);
+  // As on a processor without SIMD.
+  const second = auto('WebAssembly.validate = () => false;');
+  expect(second.name).toMatch(built ? /^tensorflow 4/ : /^wasm-stock 4/);
+  expect(second.reason).toMatch(passed);
+  expect(second.reason).toMatch(/no kernels of our own \(this machine has no WebAssembly SIMD\)/);
+});
+
 const TRAINING = `
 import { createHash } from 'node:crypto';
 import { batchNorm, Gradients, initEngine, memory, Sgd, softmaxCrossEntropy, tf } from '@ntaa/engine';
 import { Rng } from '@ntaa/random';
-await initEngine('wasm');
+await initEngine('${TEST_ENGINE}');
 function train() {
   const rng = new Rng('determinism');
   const normal = (shape) => tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal() * 0.2), shape);
@@ -75,11 +101,7 @@ console.log(train(), train());
 `;
 
 test('training gives the same bytes twice in a process and in two processes', () => {
-  const cwd = fileURLToPath(new URL('..', import.meta.url));
-  const run = () =>
-    execFileSync(process.execPath, ['--input-type=module', '-e', TRAINING], { cwd, encoding: 'utf8' })
-      .trim()
-      .split(' ');
+  const run = () => node(TRAINING).split(' ');
   const [first, second] = [run(), run()];
   expect(first[0]).toMatch(/^[0-9a-f]{64}$/);
   expect(new Set([...first, ...second]).size).toBe(1);

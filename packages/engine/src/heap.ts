@@ -6,6 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { readFileSync } from 'node:fs';
 import v8 from 'node:v8';
+import { OutOfMemory } from './out-of-memory.js';
 
 /** Raised when a kernel's results change in any bit: it is part of the engine's name. */
 export const KERNEL_VERSION = 'k3';
@@ -65,8 +66,6 @@ interface Region {
 
 const aligned = (bytes: number) => Math.ceil(bytes / 64) * 64;
 
-const outOfMemory = (why: string) => new Error(`the engine is out of memory (${why}): use smaller batches`);
-
 /** TensorFlow.js's heap as our kernels see it. Pointers are byte addresses. */
 export class Heap {
   readonly kernels: Kernels;
@@ -107,7 +106,7 @@ export class Heap {
       if (!(error instanceof WebAssembly.RuntimeError)) throw error;
     }
     // tfjs-backend-wasm itself would write to address 0 or trap somewhere.
-    throw outOfMemory(`${tf.memory().numBytes} bytes in tensors`);
+    throw new OutOfMemory(`${tf.memory().numBytes} bytes in tensors`);
   }
 
   /** Another handle on the same values. */
@@ -160,9 +159,9 @@ export class Heap {
     if (bytes > region.bytes) {
       const { _malloc, _free } = this.#backend.wasm;
       if (region.at) _free(region.at);
-      region.bytes = 0;
+      [region.at, region.bytes] = [0, 0];
       region.at = _malloc(bytes + 64) >>> 0;
-      if (region.at === 0) throw outOfMemory(`no room for ${bytes} bytes`);
+      if (region.at === 0) throw new OutOfMemory(`no room for ${bytes} bytes`);
       region.bytes = bytes;
     }
     return aligned(region.at);

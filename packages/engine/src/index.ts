@@ -5,6 +5,7 @@ export * as tf from '@tensorflow/tfjs-core';
 export { Gradients } from './gradients.js';
 export { initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
 export { affine, batchNorm, lookUp, softmaxCrossEntropy, type Activation } from './ops.js';
+export { isOutOfMemory } from './out-of-memory.js';
 export { emaUpdate, Sgd, type Param } from './optimizer.js';
 export { native } from './native.js';
 export type { Heap } from './heap.js';

@@ -1,7 +1,7 @@
 /** Chooses and initialises the TensorFlow.js backend, once per process. */
 import * as tf from '@tensorflow/tfjs-core';
 import { startTensorflow } from './tensorflow.js';
-import { startWasm } from './wasm.js';
+import { startEmbedded, startWasm, warnOfStock } from './wasm.js';
 
 export type EngineChoice = 'auto' | 'tensorflow-gpu' | 'tensorflow' | 'wasm';
 
@@ -16,9 +16,10 @@ export interface EngineInfo {
 let started: Promise<EngineInfo> | undefined;
 
 /**
- * Initialises the engine: the one named, or with 'auto' the first of tensorflow-gpu, tensorflow and wasm that is
- * there. Later calls return the same engine; asking for another kind then is an error, as is a named engine that
- * cannot start (the message says what to do).
+ * Initialises the engine: the one named, or with 'auto' the fastest that really starts: a GPU, then our own kernels,
+ * which leave TensorFlow behind on a CPU (docs/engine.md), and TensorFlow where those cannot be used. Later calls
+ * return the same engine; asking for another kind then is an error, as is a named engine that cannot start (the message
+ * says what to do).
  */
 export async function initEngine(choice: EngineChoice = 'auto'): Promise<EngineInfo> {
   const attempt = (started ??= start(choice));
@@ -52,17 +53,27 @@ async function start(choice: EngineChoice): Promise<EngineInfo> {
 }
 
 async function startFirst(): Promise<EngineInfo> {
+  const so = 'chosen automatically';
   const absent: string[] = [];
-  for (const kind of ['tensorflow-gpu', 'tensorflow'] as const) {
+  const native = async (kind: 'tensorflow-gpu' | 'tensorflow'): Promise<EngineInfo | undefined> => {
     try {
-      return await startTensorflow(kind, ['chosen automatically', ...absent].join('; '));
+      return await startTensorflow(kind, [so, ...absent].join('; '));
     } catch (error) {
-      absent.push(
-        `no ${kind} (${error instanceof Error ? (error.message.split(':')[0] as string) : String(error)})`,
-      );
+      const [cause] = (error instanceof Error ? error.message : String(error)).split(':');
+      absent.push(`no ${kind} (${cause})`);
+      return undefined;
     }
-  }
-  return startWasm(['chosen automatically', ...absent].join('; '));
+  };
+  const gpu = await native('tensorflow-gpu');
+  if (gpu) return gpu;
+  const { info, problem } = await startEmbedded([`${so}, the fastest without a GPU`, ...absent].join('; '));
+  if (problem === undefined) return info;
+  absent.push(`no kernels of our own (${problem})`);
+  const cpu = await native('tensorflow');
+  if (cpu) return cpu;
+  await tf.setBackend('wasm');
+  warnOfStock(problem);
+  return { ...info, reason: [so, ...absent].join('; ') };
 }
 
 /** Bytes and number of live tensors. */

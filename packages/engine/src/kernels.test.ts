@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Rng } from '@ntaa/random';
-import { batchNorm, initEngine, lookUp, memory, tf } from './index.js';
+import { ON_WASM, startTestEngine } from '../../../test/setup/engine.js';
+import { batchNorm, lookUp, memory, tf } from './index.js';
 import { native } from './native.js';
 import {
   affineErrors,
@@ -14,8 +15,8 @@ import {
 } from './probe.js';
 
 beforeAll(async () => {
-  await initEngine('wasm');
-  expect(native()).toBeDefined();
+  await startTestEngine();
+  expect(native() !== undefined).toBe(ON_WASM);
 });
 
 function expectSmall(errors: Errors, limit: number, where = ''): void {

@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Rng } from '@ntaa/random';
-import { emaUpdate, Gradients, initEngine, memory, Sgd, tf, type Param } from './index.js';
+import { ON_WASM, startTestEngine } from '../../../test/setup/engine.js';
+import { emaUpdate, Gradients, memory, Sgd, tf, type Param } from './index.js';
 import { uninstall } from './install.js';
 import { native } from './native.js';
 import { random } from './probe.js';
 
-beforeAll(() => initEngine('wasm'));
+beforeAll(startTestEngine);
 
 const SHAPES = [[3, 5], [7], [1, 1, 2, 3]];
 
@@ -58,7 +59,7 @@ function expected(params: Param[], steps: Record<string, tf.Tensor>[], nesterov:
 const close = (actual: ArrayLike<number>, wanted: ArrayLike<number>) =>
   Array.from(actual).forEach((v, i) => expect(v).toBeCloseTo(wanted[i] as number, 4));
 
-describe.each(['own kernels', 'stock kernels'])('%s', (mode) => {
+describe.each(ON_WASM ? ['own kernels', 'stock kernels'] : ['stock kernels'])('%s', (mode) => {
   beforeAll(() => {
     if (mode === 'stock kernels') uninstall();
     expect(native() === undefined).toBe(mode === 'stock kernels');

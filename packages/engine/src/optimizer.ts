@@ -54,25 +54,34 @@ export class Sgd {
     }
   }
 
+  /** In ops; nothing is read back, so that a GPU is not waited for. */
   #stepComposed(params: readonly Param[], gradients: Gradients, learningRate: number): void {
     const { momentum, nesterov } = this.#opts;
-    const gradient = ({ name }: Param) => gradients.tensor(name)!;
-    const scale = this.#clipScale(params, (param) =>
-      tf.tidy(() => tf.sum(tf.square(gradient(param))).dataSync()[0] as number),
-    );
-    for (const param of params) {
-      const { name, variable, weightDecay } = param;
+    const scale = this.#clipTensor(params.map(({ name }) => gradients.tensor(name)!));
+    for (const { name, variable, weightDecay, lrScale } of params) {
       const velocity = this.#velocityOf(name, variable);
-      const rate = learningRate * param.lrScale;
       const next = tf.tidy(() => {
-        const g = tf.add(tf.mul(gradient(param), scale), tf.mul(variable, weightDecay));
+        const raw = gradients.tensor(name)!;
+        const clipped = scale ? tf.mul(raw, scale) : raw;
+        const g = weightDecay === 0 ? clipped : tf.add(clipped, tf.mul(variable, weightDecay));
         const v = tf.add(tf.mul(velocity.reshape(variable.shape), momentum), g);
-        variable.assign(tf.sub(variable, tf.mul(nesterov ? tf.add(g, tf.mul(v, momentum)) : v, rate)));
+        const direction = nesterov ? tf.add(g, tf.mul(v, momentum)) : v;
+        variable.assign(tf.sub(variable, tf.mul(direction, learningRate * lrScale)));
         return tf.keep(v);
       });
       velocity.dispose();
       this.#velocity.set(name, next);
     }
+    scale?.dispose();
+  }
+
+  #clipTensor(gradients: readonly tf.Tensor[]): tf.Tensor | undefined {
+    const limit = this.#opts.clipNorm;
+    if (limit === undefined || gradients.length === 0) return undefined;
+    return tf.tidy(() => {
+      const norm = tf.sqrt(tf.sum(tf.stack(gradients.map((gradient) => tf.sum(tf.square(gradient))))));
+      return tf.minimum(1, tf.div(limit, tf.maximum(norm, 1e-12)));
+    });
   }
 
   #clipScale(params: readonly Param[], sumSquares: (param: Param) => number): number {

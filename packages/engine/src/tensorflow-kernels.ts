@@ -1,6 +1,6 @@
 /**
- * What tfjs-node 4.22 leaves out of TensorFlow: batch norm in training as one operation, and convolution gradients with
- * explicit padding, which TensorFlow takes and tfjs-node refuses.
+ * What tfjs-node 4.22 leaves out of TensorFlow: batch norm in training as one operation, and convolutions and their
+ * gradients with padding in numbers, which TensorFlow takes and tfjs-node refuses.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from './ops.js';
@@ -126,25 +126,37 @@ interface ConvAttrs {
   dilations?: number | [number, number];
   dimRoundingMode?: 'floor' | 'round' | 'ceil';
   dataFormat?: 'NHWC' | 'NCHW';
+  inputShape?: Shape4D;
+  filterShape?: Shape4D;
 }
 
 type Shape4D = [number, number, number, number];
 
-/** A convolution's gradient with explicit padding; undefined for other padding, which tfjs-node can do. */
-function convGradient(
-  name: string,
+const CONVOLUTIONS = ['Conv2D', 'DepthwiseConv2dNative'].flatMap((name) =>
+  (['', 'BackpropInput', 'BackpropFilter'] as const).map((part) => ({ name: `${name}${part}`, part })),
+);
+type Part = (typeof CONVOLUTIONS)[number]['part'];
+
+/** Shapes of the input and of the filter, one of which a gradient only has as an attribute. */
+function shapes(part: Part, inputs: tf.NamedTensorInfoMap, attrs: ConvAttrs): [Shape4D, Shape4D] {
+  const of = (name: string) => inputs[name]!.shape as Shape4D;
+  if (part === 'BackpropInput') return [attrs.inputShape!, of('filter')];
+  return [of('x'), part === 'BackpropFilter' ? attrs.filterShape! : of('filter')];
+}
+
+/** A convolution or a gradient of one with padding in numbers; undefined for other padding, which tfjs-node can do. */
+function convolution(
+  { name, part }: (typeof CONVOLUTIONS)[number],
   { inputs, attrs, backend }: { inputs: tf.NamedTensorInfoMap; attrs: ConvAttrs; backend: NodeBackend },
 ): tf.Tensor | undefined {
-  const of = attrs as ConvAttrs & { inputShape: Shape4D; filterShape: Shape4D };
-  const ofInput = name.endsWith('Input');
-  const inputShape = ofInput ? of.inputShape : (inputs['x']!.shape as Shape4D);
-  const filterShape = ofInput ? (inputs['filter']!.shape as Shape4D) : of.filterShape;
-  const { strides, pad, dilations = 1, dimRoundingMode } = attrs;
+  if (attrs.dataFormat === 'NCHW' || attrs.pad === 'same' || attrs.pad === 'valid' || attrs.pad === 0)
+    return undefined;
+  const [inputShape, filterShape] = shapes(part, inputs, attrs);
+  const { strides, pad, dilations, dimRoundingMode } = attrs;
   const info = tf.backend_util.computeConv2DInfo(
-    ...([inputShape, filterShape, strides, dilations, pad, dimRoundingMode] as const),
+    ...([inputShape, filterShape, strides, dilations ?? 1, pad, dimRoundingMode] as const),
     name.startsWith('Depthwise'),
   );
-  if (attrs.dataFormat === 'NCHW' || info.padInfo.type !== 'EXPLICIT') return undefined;
   const { top, bottom, left, right } = info.padInfo;
   const { TF_ATTR_INT, TF_ATTR_STRING } = backend.binding;
   const opAttrs: Attr[] = [
@@ -155,17 +167,15 @@ function convGradient(
     { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' },
     { name: 'dilations', type: TF_ATTR_INT, value: [1, info.dilationHeight, info.dilationWidth, 1] },
   ];
-  return tf.tidy(() => {
-    const sizes = tf.tensor1d(ofInput ? inputShape : filterShape, 'int32');
-    const dy = inputs['dy']!;
-    const given = ofInput ? [sizes, inputs['filter']!, dy] : [inputs['x']!, sizes, dy];
-    return backend.executeSingleOutput(name, opAttrs, given);
-  });
+  const run = (...given: tf.TensorInfo[]) => backend.executeSingleOutput(name, opAttrs, given);
+  const { x, filter, dy } = inputs as Record<'x' | 'filter' | 'dy', tf.TensorInfo>;
+  if (part === '') return run(x, filter);
+  return tf.tidy(() =>
+    part === 'BackpropInput'
+      ? run(tf.tensor1d(inputShape, 'int32'), filter, dy)
+      : run(x, tf.tensor1d(filterShape, 'int32'), dy),
+  );
 }
-
-const CONV_GRADIENTS = ['Conv2D', 'DepthwiseConv2dNative'].flatMap((name) =>
-  ['Input', 'Filter'].map((of) => `${name}Backprop${of}`),
-);
 
 /** Registers all this, once tfjs-node's own kernels are there; twice does no harm. */
 export function registerNativeKernels(): void {
@@ -192,19 +202,17 @@ export function registerNativeKernels(): void {
       return { x: () => dx, gamma: () => dgamma, beta: () => dbeta };
     },
   });
-  for (const name of CONV_GRADIENTS) {
-    const stock = tf.getKernel(name, 'tensorflow');
-    tf.unregisterKernel(name, 'tensorflow');
+  for (const kind of CONVOLUTIONS) {
+    const stock = tf.getKernel(kind.name, 'tensorflow');
+    tf.unregisterKernel(kind.name, 'tensorflow');
     tf.registerKernel({
       ...stock,
-      kernelName: name,
-      backendName: 'tensorflow',
-      kernelFunc: (args) =>
-        convGradient(name, {
-          inputs: args.inputs,
-          attrs: args.attrs as unknown as ConvAttrs,
-          backend: args.backend as NodeBackend,
-        }) ?? stock.kernelFunc(args),
+      kernelFunc: ({ inputs, attrs, backend }) =>
+        convolution(kind, {
+          inputs,
+          attrs: attrs as unknown as ConvAttrs,
+          backend: backend as NodeBackend,
+        }) ?? stock.kernelFunc({ inputs, attrs: attrs ?? {}, backend }),
     });
   }
 }

@@ -3,7 +3,7 @@
  * downloaded by that package's own install script.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -21,7 +21,7 @@ const CPU_PACKAGE = '@tensorflow/tfjs-node';
 const BUILT = fileURLToPath(new URL('../../../.cache/tensorflow/tfjs_binding.node', import.meta.url));
 
 const REMEDY = {
-  'tensorflow-gpu': `run "npm rebuild ${GPU_PACKAGE} --ignore-scripts=false", or see docs/engine.md`,
+  'tensorflow-gpu': 'run "npm run setup:tensorflow -- --gpu", or see docs/engine.md',
   tensorflow: 'run "npm run setup:tensorflow", or see docs/engine.md',
 };
 
@@ -34,6 +34,9 @@ interface Addon {
 interface NodeBackendModule {
   NodeJSKernelBackend: new (addon: Addon, packageName: string) => tf.KernelBackend;
 }
+
+/** What a machine shows that has an NVIDIA GPU; the second one on Windows' Linux. */
+const GPU_DEVICES = ['/dev/nvidiactl', '/dev/dxg'];
 
 /** Two libtensorflows in one process would share half of their symbols: the first that loads is the only one. */
 let loaded: Addon | undefined;
@@ -50,6 +53,8 @@ export async function startTensorflow(kind: Kind, why: string): Promise<EngineIn
       `TensorFlow ${addon.TF_Version} sees no GPU: check nvidia-smi, and that its CUDA and cuDNN are there ` +
         `(TF_CPP_MIN_LOG_LEVEL=0 tells what it misses); if this is a build without CUDA, ${REMEDY[kind]}`,
     );
+  if (kind === 'tensorflow' && addon.isUsingGpuDevice())
+    throw new Error('TensorFlow already runs on a GPU in this process: start another for the CPU');
   const name = installed(require);
   // The packages' entry would look for an addon of its own, and print a page when there is none.
   require(`${name}/dist/register_all_kernels.js`);
@@ -74,11 +79,14 @@ export async function startTensorflow(kind: Kind, why: string): Promise<EngineIn
 
 function load(kind: Kind, require: NodeJS.Require): Addon {
   const candidates =
-    kind === 'tensorflow-gpu'
+    kind === 'tensorflow-gpu' && !builtWithCuda()
       ? [...downloaded(GPU_PACKAGE, require), BUILT]
       : [BUILT, ...[CPU_PACKAGE, GPU_PACKAGE].flatMap((name) => downloaded(name, require))];
   const path = candidates.find((file) => existsSync(file));
   if (path === undefined) throw new Error(`no libtensorflow here: ${REMEDY[kind]}`);
+  // Known without loading a gigabyte of libraries.
+  if (kind === 'tensorflow-gpu' && process.platform === 'linux' && !GPU_DEVICES.some(existsSync))
+    throw new Error(`no NVIDIA GPU here: ${GPU_DEVICES.join(' or ')} would show it; see docs/engine.md`);
   setEnvironment(kind);
   restoreUtil();
   try {
@@ -88,10 +96,15 @@ function load(kind: Kind, require: NodeJS.Require): Addon {
   }
 }
 
+function builtWithCuda(): boolean {
+  const record = join(dirname(BUILT), 'setup.json');
+  return existsSync(record) && (JSON.parse(readFileSync(record, 'utf8')) as { gpu?: boolean }).gpu === true;
+}
+
 /** Options that libtensorflow reads from the environment when it loads; what the user set stays. */
 function setEnvironment(kind: Kind): void {
   const { env } = process;
-  env['TF_NUM_INTRAOP_THREADS'] ??= String(availableParallelism());
+  env['TF_NUM_INTRAOP_THREADS'] ??= env['OMP_NUM_THREADS'] ?? String(availableParallelism());
   // Without advertisements of its build options.
   env['TF_CPP_MIN_LOG_LEVEL'] ??= '2';
   // Take GPU memory as needed rather than all at once, and compute in full float32 as the other engines do.

@@ -7,6 +7,7 @@ import type { Supernet } from './supernet.js';
 /**
  * Adds to `into` the gradients of the mean cross entropy of one architecture, with batch statistics, against soft
  * targets [N, outputs]. Images [N,R,R,3], normalised; both stay the caller's. The logits are the caller's to dispose of.
+ * A loss that nobody wants to know (`told` false) may be NaN: a GPU then is not waited for.
  */
 export function lossGradients(
   net: Supernet,
@@ -14,10 +15,11 @@ export function lossGradients(
   images: tf.Tensor4D,
   targets: tf.Tensor2D,
   into: Gradients,
+  told = true,
 ): { loss: number; logits: tf.Tensor2D } {
   const heap = native();
   if (heap) return lossGradientsOnHeap(heap, net, genotype, [images, targets], into);
-  return lossGradientsTaped(net, genotype, images, targets, into);
+  return lossGradientsTaped(net, genotype, images, targets, into, told);
 }
 
 /** The same in TensorFlow.js ops and its automatic differentiation, for any engine. */
@@ -27,6 +29,7 @@ export function lossGradientsTaped(
   images: tf.Tensor4D,
   targets: tf.Tensor2D,
   into: Gradients,
+  told = true,
 ): { loss: number; logits: tf.Tensor2D } {
   let logits: tf.Tensor2D | undefined;
   const params = net.params();
@@ -38,7 +41,7 @@ export function lossGradientsTaped(
     },
     params.map(({ variable }) => variable),
   );
-  const loss = value.dataSync()[0]!;
+  const loss = told ? value.dataSync()[0]! : NaN;
   value.dispose();
   for (const { name, variable } of params) {
     const gradient = grads[variable.name];

@@ -1,9 +1,10 @@
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
-import { Gradients, initEngine, memory, native, tf } from '@ntaa/engine';
+import { Gradients, memory, native, tf } from '@ntaa/engine';
 import { decode, genes, largest, restrictResolutions, tinySpace } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ON_WASM, startTestEngine } from '../../../test/setup/engine.js';
 import { BnCollector, calibrate } from './batch-norm.js';
 import { lossGradients, lossGradientsTaped } from './loss-gradients.js';
 import { Supernet } from './supernet.js';
@@ -112,8 +113,8 @@ function difference(a: Float32Array, b: Float32Array, floor = 1e-2): number {
 const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 
 beforeAll(async () => {
-  await initEngine('wasm');
-  expect(native()).toBeDefined();
+  await startTestEngine();
+  expect(native() !== undefined).toBe(ON_WASM);
 });
 
 let tensorsBefore = 0;
@@ -224,7 +225,7 @@ it('gives the same bits whatever ran before', () => {
   net.dispose();
 });
 
-it('needs no more memory after the largest architecture', () => {
+it.runIf(ON_WASM)('needs no more memory after the largest architecture', () => {
   const net = trainedLike(oddSpace, 5);
   const rng = new Rng('memory');
   const heapBytes = () =>
@@ -242,7 +243,7 @@ it('needs no more memory after the largest architecture', () => {
   net.dispose();
 });
 
-it('refuses images and targets of other shapes', () => {
+it.runIf(ON_WASM)('refuses images and targets of other shapes', () => {
   const net = trainedLike(oddSpace, 6);
   const genotype = largest(oddSpace);
   const sums = new Gradients(net.params());

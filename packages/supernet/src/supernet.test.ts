@@ -1,5 +1,5 @@
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
-import { batchNorm, initEngine, memory, tf } from '@ntaa/engine';
+import { batchNorm, memory, tf } from '@ntaa/engine';
 import {
   decode,
   genes,
@@ -13,6 +13,7 @@ import {
 import { Rng } from '@ntaa/random';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { startTestEngine } from '../../../test/setup/engine.js';
 import {
   BnStatistics,
   calibrate,
@@ -81,7 +82,7 @@ function difference(a: tf.Tensor, b: tf.Tensor): number {
 }
 
 beforeAll(async () => {
-  await initEngine('wasm');
+  await startTestEngine();
 });
 
 let tensorsBefore = 0;

@@ -1,4 +1,4 @@
-/** Prometheus metrics: durations by route, the queue's depth, jobs by status, the process itself. */
+/** Prometheus metrics: durations by route, the queue's depth, jobs by status, workers' engines, the process itself. */
 import { JOB_STATUSES } from '@ntaa/contracts';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { App, Deps } from '../types.js';
@@ -26,6 +26,13 @@ export function useMetrics(app: App, { db, queue }: Deps): void {
     registers: [registry],
   });
 
+  const engines = new Gauge({
+    name: 'ntaa_engine_info',
+    help: 'Engines of the workers that are there, and why each was chosen; always 1',
+    labelNames: ['kind', 'name', 'reason'],
+    registers: [registry],
+  });
+
   app.addHook('onResponse', async (request, reply) => {
     const labels = {
       method: request.method,
@@ -42,14 +49,21 @@ export function useMetrics(app: App, { db, queue }: Deps): void {
     },
     async (_request, reply) => {
       // A scrape still tells of this process when what the service depends on is down.
-      const [byName, byStatus] = await Promise.allSettled([queue.counts(), db.jobs.counts()]);
+      const [byName, byStatus, running] = await Promise.allSettled([
+        queue.counts(),
+        db.jobs.counts(),
+        db.workers.engines(),
+      ]);
       depth.reset();
       jobs.reset();
+      engines.reset();
       if (byName.status === 'fulfilled')
         for (const [name, counts] of Object.entries(byName.value))
           for (const [state, count] of Object.entries(counts)) depth.set({ name, state }, Number(count));
       if (byStatus.status === 'fulfilled')
         for (const status of JOB_STATUSES) jobs.set({ status }, byStatus.value[status] ?? 0);
+      if (running.status === 'fulfilled')
+        for (const { kind, name, reason } of running.value) engines.set({ kind, name, reason }, 1);
       return reply.type(registry.contentType).send(await registry.metrics());
     },
   );

@@ -97,6 +97,11 @@ export type IdempotencyKey = Prisma.IdempotencyKeyModel
  */
 export type Upload = Prisma.UploadModel
 /**
+ * Model Worker
+ * Worker processes that are there.
+ */
+export type Worker = Prisma.WorkerModel
+/**
  * Model Garbage
  * Objects to be deleted: a key, or all below it where it ends in '/'.
  */

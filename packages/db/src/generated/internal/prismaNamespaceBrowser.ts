@@ -62,6 +62,7 @@ export const ModelName = {
   Outbox: 'Outbox',
   IdempotencyKey: 'IdempotencyKey',
   Upload: 'Upload',
+  Worker: 'Worker',
   Garbage: 'Garbage'
 } as const
 
@@ -266,6 +267,15 @@ export const UploadScalarFieldEnum = {
 } as const
 
 export type UploadScalarFieldEnum = (typeof UploadScalarFieldEnum)[keyof typeof UploadScalarFieldEnum]
+
+
+export const WorkerScalarFieldEnum = {
+  id: 'id',
+  engine: 'engine',
+  seenAt: 'seenAt'
+} as const
+
+export type WorkerScalarFieldEnum = (typeof WorkerScalarFieldEnum)[keyof typeof WorkerScalarFieldEnum]
 
 
 export const GarbageScalarFieldEnum = {
