@@ -174,7 +174,8 @@ describe.each<[string, SearchSpace, number]>([
           ];
           // A loss that pulls all values one way cancels more, and before a neck shifts cancel out: see its own test.
           const exact = space.head.neck ? 0.05 : objective ? 2e-3 : 1e-4;
-          expect(difference(...parts, scale / 10), name).toBeLessThan(exact);
+          const cancels = space.head.neck && name.endsWith('.bn.beta');
+          if (!cancels) expect(difference(...parts, scale / 10), name).toBeLessThan(exact);
           at += Math.ceil(variable.size / 4) * 4;
         }
       }),
