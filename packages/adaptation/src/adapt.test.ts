@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { SearchSpace } from '@ntaa/contracts';
+import type { ClassificationMetrics, SearchSpace } from '@ntaa/contracts';
 import { PackedImages } from '@ntaa/data';
 import { initEngine, memory } from '@ntaa/engine';
 import { Rng } from '@ntaa/random';
@@ -40,7 +40,7 @@ beforeAll(async () => {
   await initEngine('wasm');
   scratch = mkdtempSync(join(tmpdir(), 'ntaa-adapt-'));
   const n = 240;
-  const labelOf = Int32Array.from({ length: n }, (_, i) => i % 3);
+  const labelOf = Float32Array.from({ length: n }, (_, i) => i % 3);
   const file = join(scratch, 'packed.bin');
   writeFileSync(file, Buffer.concat([...labelOf].map((label, i) => draw(label, new Rng('stripes', i)))));
   const all = Array.from({ length: n }, (_, i) => i);
@@ -119,7 +119,7 @@ it('learns, leaks nothing, and resumes from any checkpoint to the same bytes', a
   const checkpoints: Uint8Array[] = [];
   const before = memory().tensors;
   const outcome = await run({ saved: (bytes) => checkpoints.push(bytes) });
-  expect(outcome.metrics.top1).toBeGreaterThan(0.7);
+  expect((outcome.metrics as ClassificationMetrics).top1).toBeGreaterThan(0.7);
   expect(outcome.stopReason).toBe('budget_exhausted');
   const expected = digest(outcome);
   expect(memory().tensors).toBe(before);
