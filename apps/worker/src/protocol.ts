@@ -66,22 +66,25 @@ export interface JobAssignment extends Common {
   readonly request: JobRequest;
   /** `stop`: finish at once with what the checkpoints hold. */
   readonly wanted: 'run' | 'stop';
-  readonly dataset: {
-    readonly id: string;
-    /** Of the uploaded archive. */
-    readonly sha256: string;
-    readonly format: DatasetFormat;
-    readonly counts: DatasetCounts;
-    /** In the order of the index's class numbers. */
-    readonly labels: readonly { name: string; count: number }[];
-    readonly pack: DatasetPack;
-  };
+  readonly dataset: AssignedDataset;
+  /** The labelled one of domain adaptation. */
+  readonly sourceDataset: AssignedDataset | null;
   /** `key` null: the built-in one. null: a pretrain job. */
   readonly supernet: StoredSupernet | null;
   readonly checkpoints: readonly Checkpoint[];
   /** Prefix of the storage keys of what this attempt makes. */
   readonly outputs: string;
   readonly engine: EngineChoice;
+}
+export interface AssignedDataset {
+  readonly id: string;
+  /** Of the uploaded archive. */
+  readonly sha256: string;
+  readonly format: DatasetFormat;
+  readonly counts: DatasetCounts;
+  /** In the order of the index's class numbers. */
+  readonly labels: readonly { name: string; count: number }[];
+  readonly pack: DatasetPack;
 }
 /** To start the engine and say what it is. */
 export interface DescribeAssignment {

@@ -97,7 +97,8 @@ export const AdaptRequest = Type.Object(
     source_dataset: Type.Optional(
       Type.Unsafe<`ds_${string}`>({
         ...Id('ds'),
-        description: 'Of domain-adaptation, and of it alone: the labelled images; labels of `dataset` are never read',
+        description:
+          'Of domain-adaptation, and of it alone: the labelled images; labels of `dataset` are never read',
       }),
     ),
     supernet: Type.Optional(
@@ -147,6 +148,7 @@ export const JobResult = Type.Object({
   model: Type.Optional(Id('mdl')),
   supernet: Type.Optional(Id('sn')),
   ...Outcome,
+  metrics: Type.Union([Metrics, Type.Record(Type.String(), Type.Unknown())]),
   /** Weights-only adaptation (WP&F) of a fixed architecture at the same training budget. */
   baseline: Type.Optional(Type.Object({ ...Outcome, genotype: Genotype, seconds: Type.Number() })),
   /** The largest net of the adapted supernet, as it is inside the supernet. */
