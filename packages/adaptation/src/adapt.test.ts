@@ -81,13 +81,14 @@ const budget = { max_candidates: 6 };
 function run(
   { from, saved, wanted, threads = 2 }: Surroundings = {},
   extra: object = {},
+  given: Partial<TargetData> = {},
 ): Promise<AdaptOutcome> {
   let count = 0;
   return adapt({
     request: { kind: 'adapt', task: 'classification', dataset: 'ds_test', seed: 1, budget, ...extra },
     startedAt: Date.now(),
     threads,
-    data,
+    data: { ...data, ...given },
     space,
     source,
     ports: {
@@ -163,3 +164,46 @@ it('stops with the best so far, cancels without a result, and says when constrai
     code: 'constraint-infeasible',
   });
 }, 300_000);
+
+/** The same images for another task: 24 identities by two cameras; years; a source of 90 images and a target of 150. */
+const other: Record<string, () => Partial<TargetData>> = {
+  're-identification': () => ({
+    labels: Array.from({ length: 18 }, (_, k) => `p${k}`),
+    labelOf: Float32Array.from({ length: 240 }, (_, i) => Math.floor(i / 10)),
+    cameraOf: Int32Array.from({ length: 240 }, (_, i) => i % 2),
+    roleOf: new Uint8Array(240),
+  }),
+  'age-estimation': () => ({
+    labels: [],
+    labelOf: data.labelOf.map((label) => 10 + 30 * label),
+    guess: 40,
+  }),
+  'domain-adaptation': () => {
+    const all = Array.from({ length: 240 }, (_, i) => i);
+    return {
+      labelOf: data.labelOf.map((label, i) => (i < 90 ? label : NaN)),
+      unlabelled: Uint8Array.from(all, (i) => Number(i >= 90)),
+      splits: {
+        train: all.filter((i) => i % 5 < 3),
+        validation: all.filter((i) => i % 5 === 3),
+        test: all.filter((i) => i % 5 === 4 && i >= 90),
+      },
+    };
+  },
+};
+
+it.each(Object.keys(other))(
+  '%s: the same bytes on one thread, on two, and resumed',
+  async (task) => {
+    const given = other[task]!();
+    const extra = { task, budget: { max_candidates: 3 }, baseline: false };
+    const checkpoints: Uint8Array[] = [];
+    const before = memory().tensors;
+    const expected = digest(await run({ saved: (bytes) => checkpoints.push(bytes) }, extra, given));
+    expect(memory().tensors).toBe(before);
+    expect(digest(await run({ threads: 1 }, extra, given))).toBe(expected);
+    const finetuning = checkpoints.find((bytes) => decodeCheckpoint(bytes).state.phase === 'finetune')!;
+    expect(digest(await run({ from: finetuning }, extra, given))).toBe(expected);
+  },
+  120_000,
+);
