@@ -1,6 +1,7 @@
 /** Every task as a user runs it: `npm start`, everything over HTTP, what is downloaded checked by an independent runtime. */
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
@@ -30,10 +31,10 @@ let client: NtaaClient;
 const images = new Map<string, Buffer>();
 const datasets = new Map<string, string>();
 
-const FACES = 240;
-const [PEOPLE, CAMERAS, SHOTS] = [36, 3, 2];
+const FACES = 160;
+const [PEOPLE, CAMERAS, SHOTS] = [30, 3, 2];
 const SHAPES = ['disc', 'square', 'cross', 'ring'];
-const SHAPE_IMAGES = 160;
+const SHAPE_IMAGES = 120;
 
 async function upload(name: string, files: ReadonlyMap<string, Buffer | string>): Promise<void> {
   const zip = new ZipFile();
@@ -181,7 +182,7 @@ it('estimates ages: years out of the downloaded graph, subjects never in two spl
 }, 300_000);
 
 it('recognises gender and says how well for whom', async () => {
-  const done = await run({ task: 'gender-recognition', dataset: 'faces' });
+  const done = await run({ task: 'gender-recognition', dataset: 'faces', baseline: false });
   const { job, testPaths, files, manifest } = done;
   expect(manifest.labels).toEqual(['female', 'male']);
   const metrics = job.result!.metrics as ClassificationMetrics;
@@ -199,8 +200,24 @@ it('recognises gender and says how well for whom', async () => {
   expect(card(files)).toMatch(/skin\\_tone \| dark \|[\s\S]*not what gender somebody has/);
 }, 300_000);
 
+/** Runs the program of docs/tasks.md as a reader would. */
+async function searchGallery(model: string, paths: readonly string[]): Promise<void> {
+  const docs = await readFile(new URL('../docs/tasks.md', import.meta.url), 'utf8');
+  await writeFile(join(folder, 'gallery-search.mjs'), /```js\n([\s\S]*?)```/.exec(docs)![1]!);
+  const files = paths.slice(0, 8).map((_, i) => join(folder, `box-${i}.png`));
+  await Promise.all(files.map((file, i) => writeFile(file, images.get(paths[i]!)!)));
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(folder, 'gallery-search.mjs'), model, files[0]!, ...files],
+    { env: { NTAA_URL: service.url, NTAA_API_KEY: service.key }, encoding: 'utf8' },
+  );
+  expect(stderr).toBe('');
+  expect(stdout.split('\n')[0]).toBe(`1.0000 ${files[0]}`);
+  expect(stdout.trim().split('\n')).toHaveLength(files.length);
+}
+
 it('finds people again whom it has never seen, by the protocol recomputed from the download', async () => {
-  const done = await run({ task: 're-identification', dataset: 'pedestrians' });
+  const done = await run({ task: 're-identification', dataset: 'pedestrians', baseline: false });
   const { job, testPaths, files, manifest } = done;
   expect(manifest.outputs[0]!.name).toBe('embedding');
   expect(manifest.labels).toEqual([]);
@@ -221,6 +238,7 @@ it('finds people again whom it has never seen, by the protocol recomputed from t
   const prediction = await predictOne(job, testPaths[0]!);
   if (!('embedding' in prediction)) throw new Error('no embedding was predicted');
   expect(Math.hypot(...prediction.embedding)).toBeCloseTo(1, 4);
+  await searchGallery(job.result!.model!, testPaths);
   expect(card(files)).toMatch(/Mean average precision/);
 }, 300_000);
 
@@ -228,7 +246,7 @@ it('adapts to a domain without its labels, which change nothing of the model', a
   await uploadShapes('mislabelled', 'paper', 1);
   const request = { task: 'domain-adaptation', source_dataset: datasets.get('screen') as 'ds_' } as const;
   const [right, wrong] = await Promise.all([
-    run({ ...request, dataset: 'paper' }),
+    run({ ...request, dataset: 'paper', baseline: false }),
     run({ ...request, dataset: 'mislabelled', baseline: false }),
   ]);
   for (const name of ['model.onnx', 'model.safetensors'])

@@ -71,7 +71,8 @@ export function answers(
   const predictions = new Float32Array(indices.length * width);
   let [fromOwn, fromSource] = [0, 0];
   indices.forEach((index, i) => {
-    const row = data.unlabelled![index] === 1 ? [found, fromOwn++] as const : [ofSource, fromSource++] as const;
+    const row =
+      data.unlabelled![index] === 1 ? ([found, fromOwn++] as const) : ([ofSource, fromSource++] as const);
     predictions.set(row[0].subarray(row[1] * width, (row[1] + 1) * width), i * width);
   });
   return { predictions, bn };

@@ -81,8 +81,7 @@ function ridgeClassifier(features: Float32Array, target: TargetRow, width: numbe
       const xa = x[a]!;
       if (xa === 0) continue;
       for (let b = 0; b <= a; b++) gram[a * width + b]! += xa * x[b]!;
-      for (let k = 0; k < outputs; k++)
-        cross[a * outputs + k]! += xa * (wanted[k]! - prior[k]!);
+      for (let k = 0; k < outputs; k++) cross[a * outputs + k]! += xa * (wanted[k]! - prior[k]!);
     }
   }
   let trace = 0;
@@ -122,7 +121,10 @@ function bestScale(
     rows.reduce((sum, row, i) => {
       const max = scale * Math.max(...row);
       const total = row.reduce((s, value) => s + Math.exp(scale * value - max), 0);
-      const right = target(i).reduce((s, probability, k) => (probability > 0 ? s + probability * row[k]! : s), 0);
+      const right = target(i).reduce(
+        (s, probability, k) => (probability > 0 ? s + probability * row[k]! : s),
+        0,
+      );
       return sum + max + Math.log(total) - scale * right;
     }, 0);
   const grid = [1, 2, 3, 4, 6, 8, 12];

@@ -18,12 +18,12 @@ import {
 } from './prepare.js';
 
 type DomainInput = Pick<PrepareInput, 'images' | 'index' | 'packed'>;
-export interface PrepareDomainsInput extends Pick<PrepareInput, 'seed' | 'space' | 'scratch' | 'onProgress'> {
+interface PrepareDomainsInput extends Pick<PrepareInput, 'seed' | 'space' | 'scratch' | 'onProgress'> {
   source: DomainInput;
   target: DomainInput;
 }
 
-export interface PreparedDomains extends Prepared {
+interface PreparedDomains extends Prepared {
   /** Class numbers of the target's test images, in the order of the split; -1 where none is known. For the very end. */
   heldOut: Float32Array;
   /** Paths of the target's test images. */
@@ -82,7 +82,10 @@ const byHash = (samples: readonly Sample[]) => (a: number, b: number) => {
 const blindfolded = ({ sha1, split }: Sample) => ({ path: sha1, label: 0, sha1, split });
 
 /** At every resolution one file: the source's images, then the target's in their order. */
-async function joined(input: PrepareDomainsInput, order: readonly number[]): Promise<Map<number, PackedImages>> {
+async function joined(
+  input: PrepareDomainsInput,
+  order: readonly number[],
+): Promise<Map<number, PackedImages>> {
   const { source, target, space, scratch } = input;
   const wanted = usefulResolutions(space, target.index);
   const opened = await Promise.all(

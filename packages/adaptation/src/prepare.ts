@@ -26,7 +26,11 @@ const AUGMENTATION: AugmentPolicy = {
 };
 
 /** White under transparent pixels, as drawings are usually seen; letterboxed, so that shapes keep their proportions. */
-export const GEOMETRY = { fit: 'contain', kernel: 'lanczos3', background: { r: 255, g: 255, b: 255 } } as const;
+export const GEOMETRY = {
+  fit: 'contain',
+  kernel: 'lanczos3',
+  background: { r: 255, g: 255, b: 255 },
+} as const;
 
 /** Images are never enlarged beyond this for their own sake: every space has some resolution up to it. */
 const BASE_RESOLUTION = 32;
@@ -119,7 +123,10 @@ export function splitFor(
   const splits = { train: of(found.train), validation: of(found.validation), test: of(found.test) };
   for (const name of ['train', 'validation', 'test'] as const)
     if (splits[name].length === 0 && (name !== 'test' || shares.test > 0))
-      throw new JobError('too-few-images', `no image that ${task.name} can use is left for the ${name} split`);
+      throw new JobError(
+        'too-few-images',
+        `no image that ${task.name} can use is left for the ${name} split`,
+      );
   return splits;
 }
 

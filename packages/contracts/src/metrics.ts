@@ -41,7 +41,9 @@ export const AgeMetrics = Type.Object({
   mae_interval: Interval('95% interval of the mean, normal approximation'),
   cs5: Share('Cumulative score: images whose age is estimated to within five years'),
   cs5_interval: Interval(),
-  constant_mae: Type.Number({ description: 'Error of always answering the median age of the training images' }),
+  constant_mae: Type.Number({
+    description: 'Error of always answering the median age of the training images',
+  }),
   slices: Slices,
   images: Type.Integer(),
 });

@@ -102,7 +102,9 @@ export function judge(
   accepted.sort((a, b) => (a.path < b.path ? -1 : 1));
   const names = labelNames(accepted.flatMap(({ label }) => label ?? []));
   const position = new Map(names.map((name, i) => [name, i]));
-  const { repeats, uniform } = findNearDuplicates(accepted.map((image) => ({ ...image, label: image.label ?? '' })));
+  const { repeats, uniform } = findNearDuplicates(
+    accepted.map((image) => ({ ...image, label: image.label ?? '' })),
+  );
   const samples = accepted.map(({ print: _, ...image }, i): Sample => {
     const first = accepted[repeats[i] ?? -1];
     const label = image.label === null ? UNLABELLED : position.get(image.label)!;
@@ -113,7 +115,8 @@ export function judge(
   const columns = columnCounts(samples, target);
   refuse(samples, labels, { target, columns }, findings);
   for (const { name, count } of labels)
-    if (target !== 'age' && count < SMALL_CLASS) findings.warn('', 'class-small', `class ${name} has ${count} images`);
+    if (target !== 'age' && count < SMALL_CLASS)
+      findings.warn('', 'class-small', `class ${name} has ${count} images`);
   warnOfDuplicates(samples, names, findings);
   warnOfNearDuplicates(samples, findings);
   for (const name of uniform)

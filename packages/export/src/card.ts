@@ -2,7 +2,7 @@
 import type { Manifest, Metrics } from '@ntaa/contracts';
 import { canonical } from '@ntaa/nas';
 import { headline, metricRows, sliceRows } from './card-metrics.js';
-import { count, fraction, interval, millions, percent, table } from './markdown.js';
+import { count, fraction, millions, table } from './markdown.js';
 import { markdownText as text } from './text.js';
 import { answerOf, usage } from './usage.js';
 

@@ -180,21 +180,24 @@ const CASES: Parameters<typeof randomGraph>[] = [
   [5, 8, 'linear', 1],
 ];
 
-test.each(CASES)('graph %i at %i px with %s, %i outputs, equals float64 loops in both runtimes', async (...args) => {
-  const [seed, resolution] = args;
-  const graph = randomGraph(...args);
-  expect(graph.nodes.some(({ op }) => op === 'add')).toBe(true);
-  const paths = await write(`graph${seed}`, graph);
-  const network = { output: 'logits', resolution };
-  // Two batch sizes from one file: N is dynamic.
-  for (const n of [1, 3]) {
-    const tensors = tf.memory().numTensors;
-    const found = await verifyFiles(paths, network, expected(graph, n));
-    expect(found.onnx).toBeLessThan(1e-5);
-    expect(found.tfjs).toBeLessThan(1e-5);
-    expect(tf.memory().numTensors).toBe(tensors);
-  }
-});
+test.each(CASES)(
+  'graph %i at %i px with %s, %i outputs, equals float64 loops in both runtimes',
+  async (...args) => {
+    const [seed, resolution] = args;
+    const graph = randomGraph(...args);
+    expect(graph.nodes.some(({ op }) => op === 'add')).toBe(true);
+    const paths = await write(`graph${seed}`, graph);
+    const network = { output: 'logits', resolution };
+    // Two batch sizes from one file: N is dynamic.
+    for (const n of [1, 3]) {
+      const tensors = tf.memory().numTensors;
+      const found = await verifyFiles(paths, network, expected(graph, n));
+      expect(found.onnx).toBeLessThan(1e-5);
+      expect(found.tfjs).toBeLessThan(1e-5);
+      expect(tf.memory().numTensors).toBe(tensors);
+    }
+  },
+);
 
 test('the TF.js model needs nothing of our engine: the plain JavaScript backend runs it too', async () => {
   const graph = randomGraph(...CASES[1]!);

@@ -110,9 +110,9 @@ function convert(node: StaticNode, names: ReadonlyMap<string, string>): Fragment
       return { nodes, weights };
     }
     case 'l2-normalise': {
-      const [square, sum, root, length] = ['square', 'sum', 'root', 'length'].map((part) => `${result}/${part}`) as [
-        ...[string, string, string, string],
-      ];
+      const [square, sum, root, length] = ['square', 'sum', 'root', 'length'].map(
+        (part) => `${result}/${part}`,
+      ) as [...[string, string, string, string]];
       const nodes = [
         operator('Mul', [inputs[0]!, inputs[0]!], square),
         operator('Sum', [square, 'const/last'], sum, { keep_dims: { b: true } }),

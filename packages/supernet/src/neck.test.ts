@@ -34,8 +34,18 @@ it('has the gradients of finite differences', () => {
     }) as [number, number];
     return (up - down) / 2e-4;
   };
-  x.forEach((_, i) => expect(d[i]).toBeCloseTo(slope(x, i, (moved) => loss(moved, gamma)), 4));
-  gamma.forEach((_, c) => expect(dgamma[c]).toBeCloseTo(slope(gamma, c, (moved) => loss(x, moved)), 4));
+  x.forEach((_, i) =>
+    expect(d[i]).toBeCloseTo(
+      slope(x, i, (moved) => loss(moved, gamma)),
+      4,
+    ),
+  );
+  gamma.forEach((_, c) =>
+    expect(dgamma[c]).toBeCloseTo(
+      slope(gamma, c, (moved) => loss(x, moved)),
+      4,
+    ),
+  );
 });
 
 it('normalises by the batch to mean 0 and deviation gamma, in place too', () => {

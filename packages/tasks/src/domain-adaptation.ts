@@ -60,9 +60,10 @@ export const domainAdaptation = {
     const n = target.predictions.length / outputs;
     const p = softmaxRows(target.predictions, outputs);
     let confidence = 0;
-    for (let i = 0; i < n; i++)
-      confidence += Math.max(...p.subarray(i * outputs, (i + 1) * outputs)) / n;
-    const known = truth.heldOut ? Array.from(truth.heldOut.keys()).filter((i) => truth.heldOut![i]! >= 0) : [];
+    for (let i = 0; i < n; i++) confidence += Math.max(...p.subarray(i * outputs, (i + 1) * outputs)) / n;
+    const known = truth.heldOut
+      ? Array.from(truth.heldOut.keys()).filter((i) => truth.heldOut![i]! >= 0)
+      : [];
     const rows = known.flatMap((i) => [...target.predictions.subarray(i * outputs, (i + 1) * outputs)]);
     const labels = Float32Array.from(known, (i) => truth.heldOut![i]!);
     return {
@@ -162,7 +163,5 @@ function densityOf(p: Float32Array, outputs: number): number {
 function rankShares(values: readonly number[]): number[] {
   if (values.length < 2) return values.map(() => 1);
   const below = (a: number, b: number) => (b < a ? 1 : b === a ? 0.5 : 0);
-  return values.map(
-    (a) => (values.reduce((sum, b) => sum + below(a, b), 0) - 0.5) / (values.length - 1),
-  );
+  return values.map((a) => (values.reduce((sum, b) => sum + below(a, b), 0) - 0.5) / (values.length - 1));
 }

@@ -9,7 +9,7 @@ import type { SamplerInput, Task, Truth } from './task.js';
 import { batchHardTriplet } from './triplet.js';
 
 const MARGIN = 0.3;
-/** Images of an identity in a batch. */
+/** Images of an identity in a batch; where most identities have fewer, half as many: repeats teach little. */
 const K = 4;
 const ROLES = { query: 1, gallery: 2 } as const;
 
@@ -109,7 +109,9 @@ function requireProtocol(samples: readonly Sample[], splits: Splits, trained: Re
   const refuse = (why: string): never => {
     throw new JobError('reid-protocol', why);
   };
-  const shared = splits.test.find((i) => trained.has(samples[i]!.identity!) && samples[i]!.identity !== '0000');
+  const shared = splits.test.find(
+    (i) => trained.has(samples[i]!.identity!) && samples[i]!.identity !== '0000',
+  );
   if (shared !== undefined)
     refuse(`identity ${samples[shared]!.identity} is both in training and in test: they must differ`);
   if (new Set(splits.train.map((i) => samples[i]!.identity)).size < 2)
@@ -143,7 +145,9 @@ function identityBatches({ indices, targets, batchSize, path }: SamplerInput) {
     byIdentity.set(identity, [...(byIdentity.get(identity) ?? []), i]);
   }
   const identities = [...byIdentity.keys()].sort((a, b) => a - b);
-  const perBatch = Math.ceil(batchSize / K);
+  const sizes = [...byIdentity.values()].map(({ length }) => length).sort((a, b) => a - b);
+  const each = sizes[sizes.length >> 1]! < K ? K / 2 : K;
+  const perBatch = Math.ceil(batchSize / each);
   let shuffled: { epoch: number; order: number[] } | undefined;
   const identityAt = (position: number): number => {
     const epoch = Math.floor(position / identities.length);
@@ -157,7 +161,7 @@ function identityBatches({ indices, targets, batchSize, path }: SamplerInput) {
       const identity = identityAt(step * perBatch + p);
       const rng = new Rng(...path, 'images', step, p);
       const ordered = byCameras(byIdentity.get(identity)!, targets.cameraOf!, rng);
-      for (let k = 0; k < K; k++) drawn.push(ordered[k % ordered.length]!);
+      for (let k = 0; k < each; k++) drawn.push(ordered[k % ordered.length]!);
     }
     return Int32Array.from(drawn.slice(0, batchSize));
   };

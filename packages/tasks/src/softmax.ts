@@ -12,8 +12,7 @@ export function softmaxRows(logits: Float32Array, outputs: number, temperature =
   for (let row = 0; row < logits.length; row += outputs) {
     let [max, sum] = [-Infinity, 0];
     for (let k = row; k < row + outputs; k++) max = Math.max(max, logits[k]!);
-    for (let k = row; k < row + outputs; k++)
-      sum += out[k] = Math.exp((logits[k]! - max) / temperature);
+    for (let k = row; k < row + outputs; k++) sum += out[k] = Math.exp((logits[k]! - max) / temperature);
     for (let k = row; k < row + outputs; k++) out[k]! /= sum;
   }
   return out;

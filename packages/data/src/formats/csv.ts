@@ -108,8 +108,7 @@ function annotate(
   if (role) annotation.role = role;
   if (values.age) {
     const age = ageOf(values.age);
-    if (age === null)
-      return invalid(`"${values.age}" is not an age in years, ${AGES.least} to ${AGES.most}`);
+    if (age === null) return invalid(`"${values.age}" is not an age in years, ${AGES.least} to ${AGES.most}`);
     annotation.age = age;
   }
   for (const name of ['identity', 'camera', 'gender', 'domain'] as const)
