@@ -1,6 +1,7 @@
 // Makes the built-in supernet `tiny` again, from formula-driven images alone: npm run pretrain:tiny
 //   --seconds N   how long to train (default: the recipe's)   --out FILE   where to (default: the shipped file)
-//   --classes N --instances N   a smaller source, for trying things out   --seed N
+//   --classes N --instances N   another size of the source   --seed N
+//   --from FILE   go on from these weights   --resume FILE   keep checkpoints there, and go on from them
 import { mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -12,7 +13,7 @@ import { channelStatistics, FormulaSource, PackedImages, TINY_RECIPE } from '../
 import { initEngine } from '../packages/engine/lib/index.js';
 import { canonical, tinySpace } from '../packages/nas/lib/index.js';
 import { Rng } from '../packages/random/lib/index.js';
-import { writeSafetensors } from '../packages/supernet/lib/index.js';
+import { readSafetensors, writeSafetensors } from '../packages/supernet/lib/index.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values } = parseArgs({
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '0' },
     peak: { type: 'string', default: '0.1' },
     out: { type: 'string', default: join(root, 'packages/supernet/assets/tiny.safetensors') },
+    from: { type: 'string' },
     resume: { type: 'string' },
   },
 });
@@ -51,6 +53,7 @@ const outcome = await pretrain({
   startedAt: Date.now(),
   budget: { max_seconds: seconds, max_epochs: 1000 },
   peak: Number(values.peak),
+  ...(values.from && { from: readSafetensors(readFileSync(values.from)).tensors }),
   ports: {
     progress(stage, progress) {
       if (Date.now() - told < 10_000) return;

@@ -1,13 +1,13 @@
 // A measured process of ours; what it is told and what it answers is in bench/engine.mjs.
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Gradients, initEngine, Sgd, tf } from '@ntaa/engine';
 import { PackedImages } from '@ntaa/data';
 import { largest, units } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
-import { calibrate, Supernet, writeSafetensors } from '@ntaa/supernet';
+import { calibrate, readSafetensors, Supernet, writeSafetensors } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
 import { Crew } from '../../packages/adaptation/lib/crew.js';
 import { evaluateCandidate, predictAll, recalibrate } from '../../packages/adaptation/lib/evaluate.js';
@@ -117,12 +117,15 @@ function randomTarget(train, validation) {
 
 /** What torch_verify.py compares with: weights, images, and what comes of them. */
 function writeResults(file) {
-  const first = Supernet.initialise(space, outputs, rng);
+  const first = told.weights
+    ? Supernet.load(space, readSafetensors(readFileSync(told.weights)).tensors, outputs, rng)
+    : Supernet.initialise(space, outputs, rng);
+  const noisy = told.weights ? 0 : 0.2;
   const weights = new Map();
   // Batch norms, biases and kernel transforms must not be at their special initial values.
   for (const [name, { shape, data }] of first.tensors()) {
     const shift = name.endsWith('.bn.beta') ? told.shift : 0;
-    weights.set(name, { shape, data: data.map((x) => x + shift + 0.2 * rng.normal()) });
+    weights.set(name, { shape, data: data.map((x) => x + shift + noisy * rng.normal()) });
   }
   const load = () => {
     const net = Supernet.load(space, weights, outputs, rng);

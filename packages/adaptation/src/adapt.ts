@@ -7,7 +7,7 @@ import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
 import { calibrationSubset, evaluateCandidate, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
-import { finetuneStepsLeft, RACE } from './plan.js';
+import { finetuneStepsAfterRace, finetuneStepsLeft, RACE } from './plan.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
@@ -210,6 +210,25 @@ class Adaptation {
     });
   }
 
+  /**
+   * Plans the rest of a clock-bound schedule anew, by the speed of the race itself: machines change speed, and what is
+   * left of the clock is for training. `seconds`: of an image of the chosen network.
+   */
+  #planRest(seconds: number): void {
+    const { state, ports } = this.#run;
+    const { plan, speed } = state;
+    if (plan.deadline === null || speed === null) return;
+    const ratio = this.#macs(this.#fixed) / this.#macs(state.selected!);
+    state.finetuneSteps = finetuneStepsAfterRace({
+      plan,
+      images: finetuningImages(this.#run).length,
+      secondsLeft: (plan.deadline - ports.now()) / 1000,
+      chosen: seconds,
+      baseline: this.#withBaseline ? seconds * ratio : 0,
+      passes: state.passes,
+    });
+  }
+
   /** Finetunes every finalist for the first part of the schedule, on training images, and keeps the best. */
   async #race(): Promise<void> {
     const run = this.#run;
@@ -218,6 +237,7 @@ class Adaptation {
     for (let i = state.raced.length; i < state.finalists.length; i++) {
       const genotype = state.finalists[i]!;
       const net = this.#load(finalist(i), this.#frozen(genotype));
+      const [began, from] = [run.ports.now(), state.step];
       const averaged = await finetune(run, net, {
         role: finalist(i),
         steps: state.finetuneSteps,
@@ -226,9 +246,11 @@ class Adaptation {
         message: `finetuning finalist ${i + 1} of ${state.finalists.length}`,
         images: data.splits.train,
       });
+      const took = (run.ports.now() - began) / 1000;
       const evaluation = evaluateCandidate(averaged, genotype, data, task, calibration);
       run.best = Math.max(run.best ?? 0, evaluation.quality);
-      state.raced.push({ ...evaluation });
+      const images = Math.max(1, state.step - from) * state.plan.batchSize.finetune;
+      state.raced.push({ ...evaluation, seconds: took / images });
       state.passes += state.step * state.plan.batchSize.finetune;
       averaged.dispose();
       net.dispose();
@@ -246,6 +268,7 @@ class Adaptation {
       state.finalists.forEach((_, i) => run.weights.delete(`${finalist(i)}${part}`));
     }
     state.selected = state.finalists[chosen]!;
+    this.#planRest(state.raced[chosen]!.seconds);
     reportCandidates(run);
     state.phase = 'finetune';
     run.enter('finetune', 'finetuning the chosen architecture');

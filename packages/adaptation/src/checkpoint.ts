@@ -41,9 +41,9 @@ export interface State {
   archive: EvaluationRecord[];
   distribution: unknown;
   tau: number | null;
-  /** Architectures that are finetuned a little before one is chosen, and the validation losses of those that were. */
+  /** Architectures that are finetuned a little before one is chosen, how those that were did, and their seconds an image. */
   finalists: Genotype[];
-  raced: Mutable<Evaluation>[];
+  raced: (Mutable<Evaluation> & { seconds: number })[];
   selected: Genotype | null;
   /** Image passes made by transfer and finetuning: what the baseline gets too. */
   passes: number;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { finetuneStepsLeft, makePlan, Pace, RACE, type PlanInput } from './plan.js';
+import { finetuneStepsAfterRace, finetuneStepsLeft, makePlan, Pace, RACE, type PlanInput } from './plan.js';
 
 const input = (extra: Partial<PlanInput>): PlanInput => ({
   budget: {},
@@ -51,6 +51,18 @@ describe('plans', () => {
     const total = own * (race + (1 - RACE.share) * 0.002) + (passes + own * (1 + 2 * RACE.share)) * 0.001;
     expect(total).toBeGreaterThan(180);
     expect(total).toBeLessThanOrEqual(200);
+  });
+
+  it('fill what is left of the clock after the race, at the speed it had', () => {
+    const plan = makePlan(input({ budget: { max_seconds: 300 }, speeds }));
+    const [secondsLeft, images, passes, chosen, baseline] = [120, 1300, 30_000, 0.002, 0.001];
+    const steps = finetuneStepsAfterRace({ plan, images, secondsLeft, chosen, baseline, passes });
+    const rest = (1 - RACE.share) * steps * plan.batchSize.finetune;
+    const total = rest * chosen + (passes + rest) * baseline;
+    expect(total).toBeGreaterThan(110);
+    expect(total).toBeLessThanOrEqual(120);
+    const nothingLeft = finetuneStepsAfterRace({ plan, images, secondsLeft: 1, chosen, baseline, passes });
+    expect(nothingLeft).toBe(10);
   });
 });
 

@@ -116,6 +116,24 @@ export function finetuneStepsLeft(input: {
   return stepsFor(Math.max(0, epochs), images, plan.batchSize.finetune, 10);
 }
 
+/**
+ * The same once the race is over: steps of the whole schedule whose rest, and the baseline's repetition of it and of all
+ * image passes so far, fill what is left of the clock. `chosen`, `baseline`: training seconds an image.
+ */
+export function finetuneStepsAfterRace(input: {
+  plan: Plan;
+  images: number;
+  secondsLeft: number;
+  chosen: number;
+  baseline: number;
+  passes: number;
+}): number {
+  const { plan, images, chosen, baseline } = input;
+  const room = FILL * input.secondsLeft - input.passes * baseline;
+  const epochs = room / (images * (chosen + baseline)) / (1 - RACE.share);
+  return stepsFor(Math.max(0, Math.min(EPOCHS.maxFinetune, epochs)), images, plan.batchSize.finetune, 10);
+}
+
 /** Plan of a pretraining: epochs over the source, cut by the clock where there is one. */
 export function makePretrainPlan(
   input: { startedAt: number; budget: { max_seconds?: number | null; max_epochs?: number | null } },

