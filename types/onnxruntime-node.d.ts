@@ -6,6 +6,7 @@ declare module 'onnxruntime-node' {
     readonly dims: readonly number[];
   }
   export interface InferenceSession {
+    readonly outputNames: readonly string[];
     run(feeds: Record<string, Tensor>, fetches?: readonly string[]): Promise<Record<string, Tensor>>;
     release(): Promise<void>;
   }

@@ -84,7 +84,7 @@ function trainer(net) {
 function backward(net, genotypes, images, targets, sums) {
   sums.clear();
   if (told.headless) net.lossGradients(images, targets, sums).logits.dispose();
-  else sandwichGradients(net, genotypes, { images: () => images, targets }, sums);
+  else sandwichGradients(net, genotypes, { images: () => images, objective: targets }, sums);
 }
 
 const noise = (size) => Float32Array.from({ length: size }, () => rng.normal());
@@ -95,8 +95,9 @@ function randomImages() {
 }
 
 function randomTargets() {
-  const labels = Int32Array.from({ length: batch }, () => rng.int(outputs));
-  return tf.tensor(task.targets(labels, outputs), [batch, outputs]);
+  const labels = Float32Array.from({ length: batch }, () => rng.int(outputs));
+  const targets = task.objective({ labels, outputs, unlabelled: false, progress: 1 });
+  return tf.tensor(targets, [batch, outputs]);
 }
 
 /** Images of noise as a job has them, packed in a file; they are not augmented. */
@@ -107,7 +108,7 @@ function randomTarget(train, validation) {
   const places = [...Array(count).keys()];
   return {
     labels: Array.from({ length: outputs }, (_, i) => `label ${i}`),
-    labelOf: Int32Array.from(places, () => rng.int(outputs)),
+    labelOf: Float32Array.from(places, () => rng.int(outputs)),
     splits: { train: places.slice(0, train), validation: places.slice(train), test: [] },
     packs: new Map([[resolution, new PackedImages(file, count, resolution, resolution)]]),
     preprocessing: { mean: [0.5, 0.5, 0.5], std: [0.3, 0.3, 0.3], scale: 1 / 255 },

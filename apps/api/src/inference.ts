@@ -1,4 +1,4 @@
-/** Runs stored classifiers with onnxruntime. Sessions of the last few models are kept. */
+/** Runs stored models with onnxruntime. Sessions of the last few models are kept. */
 import type { Preprocessing } from '@ntaa/contracts';
 import type { InferenceSession } from 'onnxruntime-node';
 
@@ -7,33 +7,33 @@ const SESSIONS = 4;
 const BATCH = 16;
 
 /** Opens and remembers sessions; the least recently used one is released beyond SESSIONS. */
-export class Classifiers {
+export class Runtimes {
   readonly #sessions = new Map<string, Promise<InferenceSession>>();
 
   /**
-   * Class probabilities [image][class] of images given as uint8 RGB [height, width, 3].
-   * @param key identifies the weights (their hash). @param load reads model.onnx, input `image`, output `logits`.
+   * What a model makes of each of the images, given as uint8 RGB [height, width, 3]: its only output.
+   * @param key identifies the weights (their hash). @param load reads model.onnx, input `image`.
    */
-  async classify(
+  async run(
     key: string,
     load: () => Promise<Uint8Array>,
     images: readonly Uint8Array[],
     preprocessing: Preprocessing,
-  ): Promise<number[][]> {
+  ): Promise<{ output: string; rows: Float32Array[] }> {
     const { Tensor } = await import('onnxruntime-node');
     const session = await this.#session(key, load);
     const { width, height } = preprocessing;
-    const probabilities: number[][] = [];
+    const output = session.outputNames[0]!;
+    const rows: Float32Array[] = [];
     for (let i = 0; i < images.length; i += BATCH) {
       const batch = images.slice(i, i + BATCH);
       const input = new Tensor('float32', toInput(batch, preprocessing), [batch.length, 3, height, width]);
-      const { logits } = await session.run({ image: input }, ['logits']);
-      const classes = logits!.dims[1]!;
-      const data = logits!.data;
-      for (let n = 0; n < batch.length; n++)
-        probabilities.push(softmax(data.subarray(n * classes, (n + 1) * classes)));
+      const results = await session.run({ image: input });
+      const { data, dims } = results[output]!;
+      const values = dims[1]!;
+      for (let n = 0; n < batch.length; n++) rows.push(data.slice(n * values, (n + 1) * values));
     }
-    return probabilities;
+    return { output, rows };
   }
 
   async #session(key: string, load: () => Promise<Uint8Array>): Promise<InferenceSession> {
@@ -71,7 +71,7 @@ function toInput(
   return out;
 }
 
-function softmax(logits: Float32Array): number[] {
+export function softmax(logits: Float32Array): number[] {
   const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
   const exp = Array.from(logits, (x) => Math.exp(x - most));
   const sum = exp.reduce((a, b) => a + b, 0);

@@ -1,7 +1,7 @@
 /** What a job request must satisfy beyond its shape, checked before anything is stored; and what it will cost. */
 import {
   ProblemError,
-  TASKS,
+  TASK_COLUMNS,
   type AdaptRequest,
   type Dataset,
   type DryRun,
@@ -21,20 +21,21 @@ import {
   EPOCHS,
   FINETUNE_RATIO,
   handDesigned,
+  headOutputs,
   nearestAchievable,
   RACE_PASSES,
+  taskSpace,
   tinySpace,
 } from '@ntaa/nas';
 
 const PLANNED: Readonly<Record<string, readonly unknown[]>> = {
-  '/task': TASKS,
   '/paradigm': ['linear-evaluation', 'self-supervised'],
   '/search_space': ['ofa-mbv3'],
 };
 /** Says of a value that the contract names and this version lacks that it is not implemented, rather than wrong. */
 export function explainPlanned(pointer: string, value: unknown): string | undefined {
   if (!PLANNED[pointer]?.includes(value)) return undefined;
-  const now = { '/task': 'classification', '/paradigm': 'supervised', '/search_space': 'tiny' }[pointer];
+  const now = { '/paradigm': 'supervised', '/search_space': 'tiny' }[pointer];
   return `${JSON.stringify(value)} is not implemented yet; "${now}" is`;
 }
 
@@ -44,28 +45,82 @@ export async function checkJob(
   tenant: string,
   request: JobRequest,
 ): Promise<{ dataset: Dataset; space: SearchSpace }> {
-  const [dataset, supernet] = await Promise.all([
+  const sourceId = request.kind === 'adapt' ? request.source_dataset : undefined;
+  const [dataset, source, supernet] = await Promise.all([
     db.datasets.get(tenant, request.dataset),
+    sourceId === undefined ? null : db.datasets.get(tenant, sourceId),
     request.kind === 'adapt' ? db.supernets.get(tenant, request.supernet ?? 'tiny') : null,
   ]);
-  const errors = [...datasetErrors(request.dataset, dataset), ...supernetErrors(request, supernet)];
+  const errors = [
+    ...datasetErrors(request.dataset, dataset, '/dataset'),
+    ...(sourceId === undefined ? [] : datasetErrors(sourceId, source, '/source_dataset')),
+    ...sourceErrors(request),
+    ...supernetErrors(request, supernet),
+  ];
   if (!dataset || errors.length)
     throw new ProblemError('validation-failed', 'The job cannot be run as requested.', errors);
-  if (dataset.status !== 'ready')
-    throw new ProblemError('conflict', `${dataset.id} is ${dataset.status}; wait until it is ready.`, [
-      { pointer: '/dataset', code: 'dataset-not-ready', detail: `is ${dataset.status}` },
-    ]);
+  requireReady(dataset, '/dataset');
+  if (source) requireReady(source, '/source_dataset');
+  const lacking = columnErrors(request, source ?? dataset, source ? '/source_dataset' : '/dataset');
+  if (lacking.length)
+    throw new ProblemError('validation-failed', 'The dataset does not have what the task needs.', lacking);
   if (request.kind === 'pretrain' && request.name && (await db.supernets.get(tenant, request.name)))
     throw new ProblemError('conflict', `There is a supernet named ${request.name}; choose another name.`, [
       { pointer: '/name', code: 'name-taken', detail: 'is taken' },
     ]);
-  const space = supernet?.search_space ?? tinySpace;
-  if (request.kind === 'adapt') checkConstraints(request, space, classesOf(dataset));
+  const own = supernet?.search_space ?? tinySpace;
+  const space = request.kind === 'adapt' ? taskSpace(request.task, own) : own;
+  if (request.kind === 'adapt')
+    checkConstraints(request, space, headOutputs(request.task, classesOf(source ?? dataset)));
   return { dataset, space };
 }
 
-function datasetErrors(id: string, dataset: Dataset | null): ProblemDetail[] {
-  const pointer = '/dataset';
+function requireReady({ id, status }: Dataset, pointer: string): void {
+  if (status !== 'ready')
+    throw new ProblemError('conflict', `${id} is ${status}; wait until it is ready.`, [
+      { pointer, code: 'dataset-not-ready', detail: `is ${status}` },
+    ]);
+}
+
+/** Domain adaptation, and it alone, has a source. */
+function sourceErrors(request: JobRequest): ProblemDetail[] {
+  if (request.kind !== 'adapt') return [];
+  const pointer = '/source_dataset';
+  const { task, source_dataset: source } = request;
+  if (task !== 'domain-adaptation')
+    return source === undefined
+      ? []
+      : [{ pointer, code: 'unexpected', detail: `${task} has no source_dataset; domain-adaptation has` }];
+  if (source === undefined)
+    return [{ pointer, code: 'required', detail: 'domain-adaptation needs a labelled source_dataset' }];
+  return source === request.dataset
+    ? [{ pointer, code: 'same-dataset', detail: 'is the dataset itself; source and target must differ' }]
+    : [];
+}
+
+/** What the task needs and the dataset, by its counts, does not have. */
+function columnErrors(request: JobRequest, dataset: Dataset, pointer: string): ProblemDetail[] {
+  const task = request.kind === 'adapt' ? request.task : 'classification';
+  const columns = dataset.counts?.columns;
+  // Of datasets of old nothing is known but their labels.
+  if (!columns && (task === 'classification' || task === 'domain-adaptation')) return [];
+  return TASK_COLUMNS[task].flatMap((column): ProblemDetail[] => {
+    const { images = 0, values = 0 } = columns?.[column] ?? {};
+    if (images === 0)
+      return [
+        {
+          pointer,
+          code: 'column-missing',
+          detail: `${task} needs images with ${column}, and ${dataset.id} has none; upload it with that column of labels.csv, or in a format that has it`,
+        },
+      ];
+    if (values > 1) return [];
+    const detail = `all ${images} images of ${dataset.id} have the same ${column}, so there is nothing to learn`;
+    return [{ pointer, code: 'degenerate-target', detail }];
+  });
+}
+
+function datasetErrors(id: string, dataset: Dataset | null, pointer: string): ProblemDetail[] {
   if (!dataset) return [{ pointer, code: 'unknown-dataset', detail: `there is no dataset ${id}` }];
   if (dataset.status !== 'invalid') return [];
   const why = dataset.report?.error?.detail ?? 'see its report';
@@ -93,7 +148,8 @@ function checkConstraints(request: AdaptRequest, space: SearchSpace, classes: nu
   );
 }
 
-const classesOf = (dataset: Dataset): number => dataset.counts?.classes ?? 2;
+/** At least two: a target without labels has as many as its source. */
+const classesOf = (dataset: Dataset): number => Math.max(2, dataset.counts?.classes ?? 2);
 
 /** Multiply-accumulates of forward passes that training gets through in a second on one core, backward included. */
 export const TRAINED_MACS_PER_SECOND = 3.3e9;
@@ -104,9 +160,11 @@ const SHARES = { validation: 0.2, test: 0.2 };
 
 /** By the schedule that the trainer plans with (packages/nas, schedule.ts), on one core of today. */
 export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpace): DryRun {
-  const { min, max } = costRange(space, classesOf(dataset));
+  const classes =
+    request.kind === 'adapt' ? headOutputs(request.task, classesOf(dataset)) : classesOf(dataset);
+  const { min, max } = costRange(space, classes);
   const images = splitSizes(dataset);
-  const middle = cost(space, handDesigned(space), classesOf(dataset)).macs;
+  const middle = cost(space, handDesigned(space), classes).macs;
   const macs =
     request.kind === 'pretrain'
       ? (request.budget?.max_epochs ?? EPOCHS.pretrain) * images.train * (min.macs + max.macs + 2 * middle)

@@ -23,15 +23,16 @@ export interface Front {
 }
 
 export function frontOf(candidates: readonly Candidate[], result: JobResult): Front {
-  const point = ({ macs, metrics }: Candidate): Point => ({ macs, accuracy: metrics.top1 });
+  const point = ({ macs, metrics }: Candidate): Point => ({ macs, accuracy: metrics['top1'] ?? NaN });
   const outcome = (
     name: string,
     mark: Measured['mark'],
     from: { macs: number; metrics: JobResult['metrics'] } | undefined,
   ): Measured[] => {
-    const top1 = Number(from?.metrics['top1']);
+    const metrics = (from?.metrics ?? {}) as Record<string, unknown>;
+    const top1 = Number(metrics['top1']);
     if (!from || Number.isNaN(top1)) return [];
-    const interval = from.metrics['top1_interval'] as [number, number];
+    const interval = metrics['top1_interval'] as [number, number];
     return [{ name, mark, macs: from.macs, accuracy: top1, interval }];
   };
   return {

@@ -1,7 +1,7 @@
 /** What a stranger does with the bundle: onnxruntime, sharp, and nothing but manifest.json to go by. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Manifest, Preprocessing } from '@ntaa/contracts';
+import type { ClassificationMetrics, Manifest, Preprocessing } from '@ntaa/contracts';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import sharp from 'sharp';
 
@@ -32,7 +32,7 @@ export async function verifyBundle(folder: string, images: readonly LabelledImag
     correct += batch.filter(({ label }, i) => label === predicted[i]).length;
   }
   const accuracy = correct / images.length;
-  const { top1: reported, top1_interval: interval } = manifest.metrics;
+  const { top1: reported, top1_interval: interval } = manifest.metrics as ClassificationMetrics;
   const reproduced = images.length > 0 && accuracy >= interval[0] && accuracy <= interval[1];
   return { correct, images: images.length, accuracy, reported, interval, reproduced };
 }

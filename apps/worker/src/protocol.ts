@@ -66,16 +66,9 @@ export interface JobAssignment extends Common {
   readonly request: JobRequest;
   /** `stop`: finish at once with what the checkpoints hold. */
   readonly wanted: 'run' | 'stop';
-  readonly dataset: {
-    readonly id: string;
-    /** Of the uploaded archive. */
-    readonly sha256: string;
-    readonly format: DatasetFormat;
-    readonly counts: DatasetCounts;
-    /** In the order of the index's class numbers. */
-    readonly labels: readonly { name: string; count: number }[];
-    readonly pack: DatasetPack;
-  };
+  readonly dataset: AssignedDataset;
+  /** The labelled one of domain adaptation. */
+  readonly sourceDataset: AssignedDataset | null;
   /** `key` null: the built-in one. null: a pretrain job. */
   readonly supernet: StoredSupernet | null;
   readonly checkpoints: readonly Checkpoint[];
@@ -86,6 +79,16 @@ export interface JobAssignment extends Common {
   readonly halfBatch: boolean;
   /** The GPU that is this attempt's alone, as CUDA_VISIBLE_DEVICES names it; null: the engine's choice, if any. */
   readonly gpu: string | null;
+}
+export interface AssignedDataset {
+  readonly id: string;
+  /** Of the uploaded archive. */
+  readonly sha256: string;
+  readonly format: DatasetFormat;
+  readonly counts: DatasetCounts;
+  /** In the order of the index's class numbers. */
+  readonly labels: readonly { name: string; count: number }[];
+  readonly pack: DatasetPack;
 }
 /** To start the engine and say what it is. */
 export interface DescribeAssignment {

@@ -1,10 +1,10 @@
 import type { AdaptOutcome, TargetData } from '@ntaa/adaptation';
 import { newId, type AdaptRequest, type DownloadFormat, type Lineage } from '@ntaa/contracts';
-import type { DatasetIndex } from '@ntaa/data';
 import type { NewModel, StoredFile } from '@ntaa/db';
 import { tf, type EngineInfo } from '@ntaa/engine';
 import { buildBundle, type ModelCard } from '@ntaa/export';
-import { fold, type NamedTensors } from '@ntaa/supernet';
+import { fold, type NamedTensors, type StaticGraph } from '@ntaa/supernet';
+import { taskFor } from '@ntaa/tasks';
 import { Rng } from '@ntaa/random';
 import type { JobAssignment } from './protocol.js';
 import type { LoadedSupernet } from './run-job.js';
@@ -24,7 +24,6 @@ export interface PublishInput {
   request: AdaptRequest;
   outcome: AdaptOutcome;
   data: TargetData;
-  index: DatasetIndex;
   engine: EngineInfo;
   supernet: LoadedSupernet;
   store: WorkStore;
@@ -39,15 +38,16 @@ export async function publishModel(input: PublishInput): Promise<NewModel> {
   const resolution = genotype.resolution;
   const preprocessing = { ...data.preprocessing, width: resolution, height: resolution };
   const tensors: NamedTensors = new Map([...net.tensors(), ...bn.tensors()]);
-  const graph = fold(net, bn);
-  const verify = verificationSet(input);
+  const { output, delivery } = taskFor(input.request.task);
+  const graph = fold(net, bn, delivery);
+  const verify = verificationSet(input, graph);
   net.dispose();
   bn.dispose();
   const task = input.request.task;
-  const labels = [...data.labels];
+  const labels = output === 'logits' ? [...data.labels] : [];
   const about = { task, labels, preprocessing, genotype, macs, params, metrics, lineage: lineageOf(input) };
   const bundle = await buildBundle(
-    { graph, tensors, manifest: about, card: cardOf(input), verify },
+    { output, graph, tensors, manifest: about, card: cardOf(input), verify },
     input.out,
   );
 
@@ -65,17 +65,27 @@ export async function publishModel(input: PublishInput): Promise<NewModel> {
 }
 
 /** Random inputs, as different from images as can be, and what our own engine makes of them. */
-function verificationSet({ outcome, request }: PublishInput) {
+function verificationSet({ outcome, request }: PublishInput, graph: StaticGraph) {
   const { resolution } = outcome.genotype;
   const rng = new Rng(request.seed ?? 0, 'verification');
   const images = Float32Array.from({ length: VERIFIED_IMAGES * resolution * resolution * 3 }, () =>
     rng.normal(),
   );
-  const logits = tf.tidy(() => {
+  const outputs = tf.tidy(() => {
     const x = tf.tensor4d(images, [VERIFIED_IMAGES, resolution, resolution, 3]);
-    return outcome.net.forward(x, outcome.genotype, outcome.bn).logits.dataSync().slice() as Float32Array;
+    const { features, logits } = outcome.net.forward(x, outcome.genotype, outcome.bn);
+    return endingOf(graph, features, logits).dataSync().slice() as Float32Array;
   });
-  return { images, n: VERIFIED_IMAGES, logits };
+  return { images, n: VERIFIED_IMAGES, outputs };
+}
+
+/** What the delivered graph makes of the trained network's last values, computed apart from it. */
+function endingOf(graph: StaticGraph, features: tf.Tensor2D, logits: tf.Tensor2D): tf.Tensor {
+  const { op } = graph.nodes.find(({ name }) => name === graph.output)!;
+  if (op === 'l2-normalise') return tf.div(features, tf.norm(features, 2, 1, true));
+  if (graph.output !== 'expectation') return logits;
+  const bins = tf.range(0, logits.shape[1]);
+  return tf.sum(tf.mul(tf.softmax(logits), bins), 1, true);
 }
 
 function lineageOf({ assignment, request, supernet, engine }: PublishInput): Lineage {
@@ -92,34 +102,40 @@ function lineageOf({ assignment, request, supernet, engine }: PublishInput): Lin
   };
 }
 
-function cardOf({ assignment, outcome, data, index }: PublishInput): ModelCard {
-  const { test } = data.splits;
-  const outputs = data.labels.length;
-  const classes = data.labels.map(() => ({ images: 0, correct: 0 }));
-  test.forEach((sample, i) => {
-    const row = outcome.predictions.subarray(i * outputs, (i + 1) * outputs);
-    const predicted = row.reduce((best, value, k) => (value > row[best]! ? k : best), 0);
-    const slice = classes[index.samples[sample]!.label]!;
-    slice.images += 1;
-    if (predicted === index.samples[sample]!.label) slice.correct += 1;
-  });
+function cardOf({ assignment, request, outcome, data }: PublishInput): ModelCard {
+  const { train, validation, test } = data.splits;
   const { baseline, largest } = outcome;
+  const classes = request.task === 'domain-adaptation' ? null : classesOf(outcome, data, request);
   return {
     dataset: {
       name: assignment.dataset.id,
-      images: {
-        train: data.splits.train.length,
-        validation: data.splits.validation.length,
-        test: test.length,
-      },
+      images: { train: train.length, validation: validation.length, test: test.length },
     },
     supernet: { name: assignment.supernet!.name, source: assignment.supernet!.source },
-    classes,
+    ...(classes && { classes }),
     ...(baseline && { baseline }),
     ...(largest && { largest }),
     limits: [
       'It was measured on images held out from the same dataset; images of another origin can be harder.',
-      'It always answers with one of its labels, whatever the image shows.',
     ],
   };
+}
+
+/** Test images of each class, and how many were told right; null for tasks without classes. */
+function classesOf(
+  outcome: AdaptOutcome,
+  data: TargetData,
+  { task }: AdaptRequest,
+): ModelCard['classes'] | null {
+  if (taskFor(task).output !== 'logits') return null;
+  const outputs = data.labels.length;
+  const classes = data.labels.map(() => ({ images: 0, correct: 0 }));
+  data.splits.test.forEach((sample, i) => {
+    const row = outcome.predictions.subarray(i * outputs, (i + 1) * outputs);
+    const predicted = row.reduce((best, value, k) => (value > row[best]! ? k : best), 0);
+    const label = data.labelOf[sample]!;
+    classes[label]!.images += 1;
+    if (predicted === label) classes[label]!.correct += 1;
+  });
+  return classes;
 }

@@ -2,7 +2,16 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { adapt, Interrupted, prepareTarget, pretrain, usefulResolutions, type Ports } from '@ntaa/adaptation';
+import {
+  adapt,
+  Interrupted,
+  prepareDomains,
+  prepareTarget,
+  pretrain,
+  usefulResolutions,
+  type Ports,
+  type TargetData,
+} from '@ntaa/adaptation';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
@@ -13,7 +22,7 @@ import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/super
 import { publishModel } from './publish-model.js';
 import { publishSupernet } from './publish-supernet.js';
 import type { JobLink } from './link.js';
-import type { JobAssignment } from './protocol.js';
+import type { AssignedDataset, JobAssignment } from './protocol.js';
 import { WorkStore } from './work-store.js';
 
 const CHECKPOINT = 'state';
@@ -46,7 +55,7 @@ async function runAdapt(
   const { request, scratch } = assignment;
   if (request.kind !== 'adapt') throw new Error('not an adapt job');
   const supernet = await loadSupernet(assignment, store);
-  const { data, index } = await fetchData(assignment, link, store, supernet.space);
+  const { data, heldOut } = await fetchData(assignment, link, store, supernet.space);
   try {
     const startedAt = Date.parse(assignment.startedAt);
     const ports = makePorts(assignment, link, store);
@@ -54,6 +63,7 @@ async function runAdapt(
       request,
       startedAt,
       data,
+      heldOut,
       space: supernet.space,
       source: supernet.tensors,
       ports,
@@ -71,7 +81,6 @@ async function runAdapt(
       request,
       outcome,
       data,
-      index,
       engine,
       supernet,
       store,
@@ -151,48 +160,77 @@ async function loadSupernet({ supernet }: JobAssignment, store: WorkStore): Prom
   };
 }
 
-async function fetchData(assignment: JobAssignment, link: JobLink, store: WorkStore, space: SearchSpace) {
-  const { pack } = assignment.dataset;
-  const say = (fraction: number, message: string): void =>
-    link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
-  say(0, 'fetching the images');
-  const indexFile = join(assignment.scratch, 'index.json');
+/** A dataset fetched into a folder of its own: its index, and its images and packs where they are wanted. */
+async function fetchDataset(
+  { pack }: AssignedDataset,
+  store: WorkStore,
+  { folder, space }: { folder: string; space: SearchSpace },
+) {
+  await mkdir(folder, { recursive: true });
+  const indexFile = join(folder, 'index.json');
   await store.fetch(pack.index.key, indexFile, pack.index.sha256);
   const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
   const packed = new Map<number, string>();
   for (const resolution of usefulResolutions(space, index)) {
     const ref = pack.packed[resolution];
     if (!ref) continue;
-    packed.set(resolution, join(assignment.scratch, `fetched-${resolution}.bin`));
+    packed.set(resolution, join(folder, `fetched-${resolution}.bin`));
     await store.fetch(ref.key, packed.get(resolution)!, ref.sha256);
   }
   let fetched: Promise<string> | undefined;
-  const encoded = join(assignment.scratch, 'images.bin');
-  const data = await prepareTarget({
-    images: () => (fetched ??= store.fetch(pack.images.key, encoded, pack.images.sha256).then(() => encoded)),
-    index,
-    seed: assignment.request.seed ?? 0,
-    space,
-    packed,
-    scratch: assignment.scratch,
-    onProgress: say,
-  });
-  if (assignment.checkpoints.length === 0) {
-    const { train, validation, test } = data.splits;
-    link.events([
-      {
-        type: 'split',
-        data: {
-          train: train.length,
-          validation: validation.length,
-          test: test.length,
-          // Lists of a very large split would be longer than everything else about the job together.
-          test_paths: test.slice(0, 5000).map((i) => index.samples[i]!.path),
-        },
-      },
-    ]);
+  const encoded = join(folder, 'images.bin');
+  const images = () =>
+    (fetched ??= store.fetch(pack.images.key, encoded, pack.images.sha256).then(() => encoded));
+  return { images, index, packed };
+}
+
+interface Fetched {
+  data: TargetData & { close(): void };
+  /** See AdaptInput. */
+  heldOut?: Float32Array;
+}
+
+async function fetchData(
+  assignment: JobAssignment,
+  link: JobLink,
+  store: WorkStore,
+  space: SearchSpace,
+): Promise<Fetched> {
+  const { scratch, request, sourceDataset } = assignment;
+  const onProgress = (fraction: number, message: string): void =>
+    link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
+  onProgress(0, 'fetching the images');
+  const common = { seed: request.seed ?? 0, space, scratch, onProgress };
+  const fetch = (dataset: AssignedDataset, folder: string) =>
+    fetchDataset(dataset, store, { folder: join(scratch, folder), space });
+  const target = await fetch(assignment.dataset, 'target');
+  if (sourceDataset) {
+    const source = await fetch(sourceDataset, 'source');
+    const { heldOut, testPaths, ...data } = await prepareDomains({ ...common, source, target });
+    announceSplit(assignment, link, data, testPaths);
+    return { data, heldOut };
   }
-  return { data, index };
+  const task = request.kind === 'adapt' ? request.task : 'classification';
+  const data = await prepareTarget({ ...common, ...target, task });
+  announceSplit(
+    assignment,
+    link,
+    data,
+    data.splits.test.map((i) => target.index.samples[i]!.path),
+  );
+  return { data };
+}
+
+function announceSplit(
+  assignment: JobAssignment,
+  link: JobLink,
+  { splits: { train, validation, test } }: TargetData,
+  testPaths: readonly string[],
+): void {
+  if (assignment.checkpoints.length > 0) return;
+  const sizes = { train: train.length, validation: validation.length, test: test.length };
+  // Lists of a very large split would be longer than everything else about the job together.
+  link.events([{ type: 'split', data: { ...sizes, test_paths: testPaths.slice(0, 5000) } }]);
 }
 
 function makePorts(assignment: JobAssignment, link: JobLink, store: WorkStore): Ports {

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JobError } from '@ntaa/contracts';
-import { outputFolder, type Claim } from '@ntaa/db';
+import { outputFolder, type Claim, type Database } from '@ntaa/db';
 import type { Context } from './context.js';
 import { asFailure, attemptJob, LEASE, type AttemptEnd } from './job-attempt.js';
-import type { DatasetPack, JobAssignment } from './protocol.js';
+import type { AssignedDataset, DatasetPack, JobAssignment } from './protocol.js';
 import { withScratch } from './scratch.js';
 
 /** Pause before the next attempt after a first failure, ms. Later ones pause longer: the database says how long. */
@@ -53,16 +53,12 @@ async function attempt(
 async function assemble(context: Context, claim: Claim, place: Place): Promise<JobAssignment> {
   const { db, config } = context;
   const { request, lease, tenant } = claim;
-  const row = await db.datasets.forWorker(request.dataset);
-  if (row?.status !== 'ready' || row.pack === null || row.dataset.format === null)
-    throw new JobError('dataset-unavailable', `The dataset ${request.dataset} is not there any more`);
+  const dataset = await assigned(db, request.dataset);
+  const source = request.kind === 'adapt' ? request.source_dataset : undefined;
   const supernet =
     request.kind === 'adapt' ? await db.supernets.stored(tenant, request.supernet ?? 'tiny') : null;
   if (request.kind === 'adapt' && supernet === null)
     throw new JobError('internal', `The supernet ${request.supernet ?? 'tiny'} is not there any more`);
-  const { counts, labels, format } = row.dataset;
-  if (counts === null || labels === null || row.sha256 === null)
-    throw new Error(`${row.id} is ready without counts or hash`);
   return {
     kind: 'job',
     jobId: lease.jobId,
@@ -70,15 +66,8 @@ async function assemble(context: Context, claim: Claim, place: Place): Promise<J
     startedAt: claim.job.started_at ?? new Date().toISOString(),
     request,
     wanted: claim.wanted,
-    // The database keeps the pack as JSON that ingest-dataset.ts wrote.
-    dataset: {
-      id: row.id,
-      sha256: row.sha256,
-      format,
-      counts,
-      labels,
-      pack: row.pack as unknown as DatasetPack,
-    },
+    dataset,
+    sourceDataset: source === undefined ? null : await assigned(db, source),
     supernet,
     checkpoints: await db.jobs.checkpoints(lease.jobId),
     outputs: outputFolder({ kind: request.kind, id: lease.jobId, attempt: lease.attempt }),
@@ -87,4 +76,15 @@ async function assemble(context: Context, claim: Claim, place: Place): Promise<J
     ...place,
     store: { dataDir: config.dataDir, s3: config.s3 },
   };
+}
+
+async function assigned(db: Database, id: string): Promise<AssignedDataset> {
+  const row = await db.datasets.forWorker(id);
+  if (row?.status !== 'ready' || row.pack === null || row.dataset.format === null)
+    throw new JobError('dataset-unavailable', `The dataset ${id} is not there any more`);
+  const { counts, labels, format } = row.dataset;
+  if (counts === null || labels === null || row.sha256 === null)
+    throw new Error(`${row.id} is ready without counts or hash`);
+  // The database keeps the pack as JSON that ingest-dataset.ts wrote.
+  return { id: row.id, sha256: row.sha256, format, counts, labels, pack: row.pack as unknown as DatasetPack };
 }

@@ -1,11 +1,11 @@
-import type { ClassificationMetrics, Genotype, SearchSpace, StopReason } from '@ntaa/contracts';
-import { cost, frozenSpace, largest, restrictResolutions, smallest } from '@ntaa/nas';
+import type { Genotype, Metrics, SearchSpace, StopReason } from '@ntaa/contracts';
+import { cost, frozenSpace, headOutputs, largest, restrictResolutions, smallest, taskSpace } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
 import { begin, resume, type AdaptInput } from './begin.js';
 import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
-import { calibrationSubset, evaluateCandidate } from './evaluate.js';
+import { calibrationSubset, evaluateCandidate, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
 import { finetuneStepsAfterRace, finetuneStepsLeft, RACE } from './plan.js';
 import type { Run } from './run.js';
@@ -14,7 +14,7 @@ import { finetuningSpeed } from './speed.js';
 import { costWithLatency, reportCandidates, transfer } from './transfer.js';
 
 export interface Outcome {
-  metrics: ClassificationMetrics;
+  metrics: Metrics;
   genotype: Genotype;
   macs: number;
   params: number;
@@ -24,7 +24,7 @@ export interface AdaptOutcome extends Outcome {
   /** The finished network over its frozen space, and the statistics of its batch norms. The caller disposes both. */
   net: Supernet;
   bn: BnStatistics;
-  /** Outputs of `net` for the test images, in the order of the split. */
+  /** Answers of `net` for the test images, in the order of the split; for two domains, those of the target. */
   predictions: Float32Array;
   baseline: (Outcome & { seconds: number }) | null;
   largest: Outcome | null;
@@ -37,7 +37,8 @@ export interface AdaptOutcome extends Outcome {
  * Adapts architecture and weights of a supernet to a target, resuming from the last checkpoint if there is one.
  * @throws JobError `constraint-infeasible`, `training-diverged`; Interrupted when cancelled or paused.
  */
-export async function adapt(input: AdaptInput): Promise<AdaptOutcome> {
+export async function adapt(given: AdaptInput): Promise<AdaptOutcome> {
+  const input = { ...given, space: taskSpace(given.request.task, given.space) };
   const crew = await Crew.start(input.threads);
   try {
     const saved = await input.ports.checkpoint.load();
@@ -62,7 +63,7 @@ class Adaptation {
     this.#input = input;
     this.#run = run;
     this.#space = restrictResolutions(input.space, run.state.resolutions);
-    this.#outputs = run.task.outputs(run.data.labels);
+    this.#outputs = headOutputs(run.task.name, run.data.labels.length);
     this.#expect();
   }
 
@@ -246,10 +247,10 @@ class Adaptation {
         images: data.splits.train,
       });
       const took = (run.ports.now() - began) / 1000;
-      const { loss, error, top1 } = evaluateCandidate(averaged, genotype, data, task, calibration);
-      run.best = Math.max(run.best ?? 0, top1);
+      const evaluation = evaluateCandidate(averaged, genotype, data, task, calibration);
+      run.best = Math.max(run.best ?? 0, evaluation.quality);
       const images = Math.max(1, state.step - from) * state.plan.batchSize.finetune;
-      state.raced.push({ loss, error, top1, seconds: took / images });
+      state.raced.push({ ...evaluation, seconds: took / images });
       state.passes += state.step * state.plan.batchSize.finetune;
       averaged.dispose();
       net.dispose();
@@ -259,6 +260,7 @@ class Adaptation {
     }
     const network = { space: this.#space, outputs: this.#outputs };
     const price = (genotype: Genotype): number => costWithLatency(run, network, genotype)[run.axis] ?? 0;
+    rescore(task, state.raced);
     const chosen = winner(run, state.finalists.map(price));
     for (const part of ['', '.ema', '.momentum']) {
       const tensors = run.weights.get(`${finalist(chosen)}${part}`);
@@ -334,11 +336,12 @@ class Adaptation {
     run.enter('evaluate', 'measuring on the test split');
     const began = run.ports.now();
     const net = this.#load('net', this.#frozen(state.selected!));
-    const final = test(run, net, state.selected!);
+    const { heldOut } = this.#input;
+    const final = test(run, net, state.selected!, heldOut);
     const baseline = run.weights.has('baseline') && state.baselineSteps > 0 ? this.#testBaseline() : null;
     const supernet = this.#supernet();
     const top = largest(this.#space);
-    const whole = test(run, supernet, top);
+    const whole = test(run, supernet, top, heldOut);
     whole.bn.dispose();
     const outcome: AdaptOutcome = {
       ...this.#outcome(state.selected!, final.metrics),
@@ -362,13 +365,13 @@ class Adaptation {
   #testBaseline(): Outcome & { seconds: number } {
     const genotype = this.#fixed;
     const net = this.#load('baseline', this.#frozen(genotype));
-    const { metrics, bn } = test(this.#run, net, genotype);
+    const { metrics, bn } = test(this.#run, net, genotype, this.#input.heldOut);
     bn.dispose();
     net.dispose();
     return { ...this.#outcome(genotype, metrics), seconds: this.#run.state.seconds['baseline'] ?? 0 };
   }
 
-  #outcome(genotype: Genotype, metrics: ClassificationMetrics): Outcome {
+  #outcome(genotype: Genotype, metrics: Metrics): Outcome {
     const { macs, params } = cost(this.#space, genotype, this.#outputs);
     return { genotype, metrics, macs, params };
   }

@@ -3,6 +3,7 @@ import { JobError } from '@ntaa/contracts';
 import {
   cost,
   Distribution,
+  headOutputs,
   largest,
   nearestAchievable,
   restrictResolutions,
@@ -31,6 +32,11 @@ export interface AdaptInput {
   /** When the job's first attempt began, ms since the epoch: the clock of `budget.max_seconds`. */
   startedAt: number;
   data: TargetData;
+  /**
+   * Of domain adaptation: class numbers of the target's test images, in the order of the split; -1 where there is none.
+   * Read once, when everything has been decided.
+   */
+  heldOut?: Float32Array | undefined;
   /** The source supernet: its search space and its weights. */
   space: SearchSpace;
   source: NamedTensors;
@@ -53,7 +59,7 @@ function spaceFor(space: SearchSpace, data: TargetData): SearchSpace {
 export async function begin(input: AdaptInput, crew: Crew): Promise<Run> {
   const { request, ports, data } = input;
   const task = taskFor(request.task);
-  const outputs = task.outputs(data.labels);
+  const outputs = headOutputs(request.task, data.labels.length);
   const constraints = request.constraints ?? {};
   const all = spaceFor(input.space, data);
   if (violation(cost(all, smallest(all), outputs), constraints) > 0) {
@@ -94,7 +100,7 @@ export async function begin(input: AdaptInput, crew: Crew): Promise<Run> {
   run.state.plan = planFor(run, input, measured);
   run.state.speed = measured?.perMac ?? null;
   const { train } = data.splits;
-  initialiseHead(net, largest(space), data, train, calibrationSubset(train, seed));
+  initialiseHead(net, largest(space), data, task, train, calibrationSubset(train, seed));
   run.weights.set('supernet', net.tensors());
   net.dispose();
   run.state.distribution = Distribution.uniform(space).toJSON();
@@ -162,6 +168,6 @@ export function resume(input: AdaptInput, crew: Crew, bytes: Uint8Array): Run {
     state,
     weights,
   });
-  run.best = state.archive.length > 0 ? Math.max(...state.archive.map((r) => r.top1)) : undefined;
+  run.best = state.archive.length > 0 ? Math.max(...state.archive.map((r) => r.quality)) : undefined;
   return run;
 }

@@ -1,17 +1,21 @@
 import type { Genotype } from '@ntaa/contracts';
 import { readSafetensors, writeSafetensors, type NamedTensors } from '@ntaa/supernet';
+import type { Evaluation } from './evaluate.js';
 import type { LatencyModel } from './latency.js';
 import type { Plan } from './plan.js';
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** An architecture as it was judged. `version`: how many training rounds the shared weights had seen. */
-export interface EvaluationRecord {
+export interface EvaluationRecord extends Evaluation {
   key: string;
   genotype: Genotype;
   score: number;
   loss: number;
   /** Standard error of the loss over the validation images. */
   error: number;
-  top1: number;
+  quality: number;
+  metrics: Readonly<Record<string, number>>;
   macs: number;
   params: number;
   latency_ms: number | null;
@@ -39,7 +43,7 @@ export interface State {
   tau: number | null;
   /** Architectures that are finetuned a little before one is chosen, how those that were did, and their seconds an image. */
   finalists: Genotype[];
-  raced: { loss: number; error: number; top1: number; seconds: number }[];
+  raced: (Mutable<Evaluation> & { seconds: number })[];
   selected: Genotype | null;
   /** Image passes made by transfer and finetuning: what the baseline gets too. */
   passes: number;

@@ -55,8 +55,9 @@ function begin(training: Training): Session {
   const net = load(subject);
   const data = attachData(subject.data);
   const { indices, batchSize, path } = batches;
-  const source = new TrainingBatches(data, indices, batchSize, path);
-  const replica = new Replica(net, taskFor(subject.task), source, hyperparameters);
+  const task = taskFor(subject.task);
+  const source = new TrainingBatches(data, indices, batchSize, path, task);
+  const replica = new Replica(net, task, source, hyperparameters);
   if (momentum) replica.loadMomentum(momentum);
   const end = (): void => {
     replica.dispose();

@@ -66,7 +66,7 @@ export class Crew {
   /** Begins to train a network, which stays the caller's. One training at a time. */
   async train(net: Supernet, setup: TrainingSetup): Promise<SharedTraining> {
     const { data, task, indices, path, hyperparameters, momentum } = setup;
-    const batches = new TrainingBatches(data, indices, setup.batchSize, path);
+    const batches = new TrainingBatches(data, indices, setup.batchSize, path, task);
     const replica = new Replica(net, task, batches, hyperparameters);
     if (momentum) replica.loadMomentum(momentum);
     const shards = this.#embedded && batches.batchSize >= SHARDS * LEAST_SHARD ? SHARDS : 1;

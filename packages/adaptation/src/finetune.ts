@@ -1,11 +1,12 @@
-import type { ClassificationMetrics, Genotype, SearchSpace } from '@ntaa/contracts';
+import type { Genotype, Metrics, SearchSpace } from '@ntaa/contracts';
 import { cost, handDesigned, largest, smallest, violation } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
-import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
+import { answers, calibrationSubset } from './evaluate.js';
 import { initialiseHead } from './head.js';
 import type { Run } from './run.js';
-import { labelsOf } from './target-data.js';
+import { deployed, labelled, truthOf } from './target-data.js';
+import { slicesOf } from '@ntaa/tasks';
 import { forgetTraining, Trainer } from './trainer.js';
 import { trainingCost } from './transfer.js';
 
@@ -13,9 +14,12 @@ import { trainingCost } from './transfer.js';
 const FINAL_CALIBRATION = 2000;
 const FINETUNE_RATE = 0.1;
 
-/** Once the search is over nothing is selected on validation images any more, and they join the training set. */
-export const finetuningImages = (run: Run): number[] =>
-  [...run.data.splits.train, ...run.data.splits.validation].sort((a, b) => a - b);
+/**
+ * Once the search is over nothing is selected on validation images any more, and they join the training set. Those of
+ * the source domain, if there is one, stay: all that can be measured with labels is measured on them.
+ */
+export const finetuningImages = ({ data }: Run): number[] =>
+  [...data.splits.train, ...deployed(data, data.splits.validation)].sort((a, b) => a - b);
 
 interface FinetuneOptions {
   role: string;
@@ -57,25 +61,24 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
   }
 }
 
-/** Accuracy on the test split of a network as it will be delivered. Read once per network, at the very end. */
+/** Quality on the test split of a network as it will be delivered. Read once per network, at the very end. */
 export function test(
   run: Run,
   net: Supernet,
   genotype: Genotype,
-): { metrics: ClassificationMetrics; bn: BnStatistics; predictions: Float32Array } {
+  heldOut: Float32Array | undefined,
+): { metrics: Metrics; bn: BnStatistics; predictions: Float32Array } {
   const { data, task, seed } = run;
-  const bn = recalibrate(
-    net,
-    genotype,
-    data,
-    calibrationSubset(finetuningImages(run), seed, FINAL_CALIBRATION),
-  );
-  const predictions = predictAll(net, genotype, bn, data, data.splits.test);
-  return {
-    metrics: task.metrics(predictions, labelsOf(data, data.splits.test), net.outputs),
-    bn,
-    predictions,
-  };
+  const source = data.unlabelled ? labelled(data, data.splits.validation) : [];
+  const indices = [...source, ...data.splits.test];
+  const calibration = calibrationSubset(finetuningImages(run), seed, FINAL_CALIBRATION);
+  const { predictions, bn } = answers(net, genotype, data, task, indices, calibration);
+  const truth = { ...truthOf(data, indices), ...(heldOut && { heldOut }) };
+  const metrics = task.metrics(predictions, truth);
+  const hits = task.hits?.(predictions, truth);
+  const slices = hits && slicesOf(data.sliceColumns ?? [], indices, hits);
+  const own = predictions.subarray((source.length * predictions.length) / indices.length);
+  return { metrics: slices?.length ? { ...metrics, slices } : metrics, bn, predictions: own };
 }
 
 /** The network weights-only adaptation starts from: a fixed architecture with the source supernet's weights and a fitted head. */
@@ -89,7 +92,7 @@ export function baselineNet(
   const supernet = Supernet.load(space, source, outputs, new Rng(seed, 'head'));
   const genotype = fixedArchitecture(space, outputs, run.constraints);
   const images = finetuningImages(run);
-  initialiseHead(supernet, genotype, run.data, images, calibrationSubset(images, seed));
+  initialiseHead(supernet, genotype, run.data, run.task, images, calibrationSubset(images, seed));
   const net = extract(supernet, genotype);
   supernet.dispose();
   return net;

@@ -3,13 +3,14 @@ import { tf } from '@ntaa/engine';
 import { ridgeSolve } from '@ntaa/nas';
 import type { Supernet } from '@ntaa/supernet';
 import { recalibrate } from './evaluate.js';
-import { evaluationBatches, labelsOf, type TargetData } from './target-data.js';
+import type { Task } from '@ntaa/tasks';
+import { evaluationBatches, labelled, truthOf, type TargetData } from './target-data.js';
 
 /** Relative to the mean feature energy: enough to be stable with fewer images than features. */
 const RIDGE = 0.05;
 
 /**
- * Sets the classifier to ridge regression onto centred one-hot labels from the features of `genotype` over `indices`,
+ * Sets the classifier to ridge regression onto centred targets (one-hot labels) from the features of `genotype` over `indices`,
  * scaled so that its cross-entropy on them is least (ridge outputs are probabilities, not logits). Starting the
  * transfer from a head that fits the inherited features keeps the first gradients from destroying them.
  */
@@ -17,21 +18,31 @@ export function initialiseHead(
   net: Supernet,
   genotype: Genotype,
   data: TargetData,
+  task: Task,
   indices: readonly number[],
   calibration: readonly number[],
 ): void {
-  const labels = labelsOf(data, indices);
-  const bn = recalibrate(net, genotype, data, calibration);
-  const features = collectFeatures(net, genotype, bn, data, indices);
+  const known = labelled(data, indices);
+  const { labels } = truthOf(data, known);
+  const bn = recalibrate(net, genotype, data, labelled(data, calibration));
+  const features = collectFeatures(net, genotype, bn, data, known);
   bn.dispose();
   const width = features.length / labels.length;
-  const { weight, bias } = ridgeClassifier(features, labels, width, net.outputs);
-  const scale = bestScale(features, labels, weight, bias);
+  const row = new Float64Array(net.outputs);
+  const target: TargetRow = (i) => {
+    task.headTarget(labels[i]!, row);
+    return row;
+  };
+  const { weight, bias } = ridgeClassifier(features, target, width, net.outputs);
+  const scale = bestScale(features, target, weight, bias);
   for (const { name, variable } of net.params()) {
     if (name === 'classifier.weight') assign(variable, weight, scale);
     if (name === 'classifier.bias') assign(variable, bias, scale);
   }
 }
+
+/** Probabilities that image i should be answered with; good until the next call. */
+type TargetRow = (i: number) => Float64Array;
 
 function collectFeatures(
   net: Supernet,
@@ -52,25 +63,25 @@ function collectFeatures(
 }
 
 /** weight: [width * outputs] row-major, bias: [outputs]. Features and targets are centred; the bias restores their means. */
-function ridgeClassifier(features: Float32Array, labels: Int32Array, width: number, outputs: number) {
-  const n = labels.length;
+function ridgeClassifier(features: Float32Array, target: TargetRow, width: number, outputs: number) {
+  const n = features.length / width;
   const mean = new Float64Array(width);
   const prior = new Float64Array(outputs);
   for (let i = 0; i < n; i++) {
     for (let d = 0; d < width; d++) mean[d]! += features[i * width + d]! / n;
-    prior[labels[i]!]! += 1 / n;
+    target(i).forEach((probability, k) => (prior[k]! += probability / n));
   }
   const gram = new Float64Array(width * width);
   const cross = new Float64Array(width * outputs);
   const x = new Float64Array(width);
   for (let i = 0; i < n; i++) {
     for (let d = 0; d < width; d++) x[d] = features[i * width + d]! - mean[d]!;
+    const wanted = target(i);
     for (let a = 0; a < width; a++) {
       const xa = x[a]!;
       if (xa === 0) continue;
       for (let b = 0; b <= a; b++) gram[a * width + b]! += xa * x[b]!;
-      for (let k = 0; k < outputs; k++)
-        cross[a * outputs + k]! += xa * ((k === labels[i]! ? 1 : 0) - prior[k]!);
+      for (let k = 0; k < outputs; k++) cross[a * outputs + k]! += xa * (wanted[k]! - prior[k]!);
     }
   }
   let trace = 0;
@@ -90,13 +101,13 @@ function ridgeClassifier(features: Float32Array, labels: Int32Array, width: numb
 /** The multiple of the ridge outputs with the least cross-entropy, from a fixed grid. */
 function bestScale(
   features: Float32Array,
-  labels: Int32Array,
+  target: TargetRow,
   weight: Float64Array,
   bias: Float64Array,
 ): number {
   const outputs = bias.length;
   const width = weight.length / outputs;
-  const n = Math.min(labels.length, 1000);
+  const n = Math.min(features.length / width, 1000);
   const rows: Float64Array[] = [];
   for (let i = 0; i < n; i++) {
     const row = Float64Array.from(bias);
@@ -110,7 +121,11 @@ function bestScale(
     rows.reduce((sum, row, i) => {
       const max = scale * Math.max(...row);
       const total = row.reduce((s, value) => s + Math.exp(scale * value - max), 0);
-      return sum + max + Math.log(total) - scale * row[labels[i]!]!;
+      const right = target(i).reduce(
+        (s, probability, k) => (probability > 0 ? s + probability * row[k]! : s),
+        0,
+      );
+      return sum + max + Math.log(total) - scale * right;
     }, 0);
   const grid = [1, 2, 3, 4, 6, 8, 12];
   return grid.reduce((best, scale) => (crossEntropy(scale) < crossEntropy(best) ? scale : best));

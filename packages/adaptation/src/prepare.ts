@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { SearchSpace } from '@ntaa/contracts';
+import { JobError, type SearchSpace, type TaskName } from '@ntaa/contracts';
 import {
   channelStatistics,
   packImages,
@@ -7,7 +7,9 @@ import {
   splitDataset,
   type AugmentPolicy,
   type DatasetIndex,
+  type Splits,
 } from '@ntaa/data';
+import { sliceColumns, taskFor, type Task } from '@ntaa/tasks';
 import type { TargetData } from './target-data.js';
 
 /**
@@ -24,7 +26,11 @@ const AUGMENTATION: AugmentPolicy = {
 };
 
 /** White under transparent pixels, as drawings are usually seen; letterboxed, so that shapes keep their proportions. */
-const GEOMETRY = { fit: 'contain', kernel: 'lanczos3', background: { r: 255, g: 255, b: 255 } } as const;
+export const GEOMETRY = {
+  fit: 'contain',
+  kernel: 'lanczos3',
+  background: { r: 255, g: 255, b: 255 },
+} as const;
 
 /** Images are never enlarged beyond this for their own sake: every space has some resolution up to it. */
 const BASE_RESOLUTION = 32;
@@ -58,6 +64,8 @@ export interface PrepareInput {
   /** Path of images.bin; fetched only when some resolution is not packed yet. */
   images: () => Promise<string>;
   index: DatasetIndex;
+  /** Default: classification. */
+  task?: TaskName;
   seed: number;
   space: SearchSpace;
   /** Packs that exist already: paths by resolution. */
@@ -67,12 +75,68 @@ export interface PrepareInput {
   onProgress?: (fraction: number, message: string) => void;
 }
 
-/** Splits a dataset and opens it at every resolution the search may use, decoding what is not decoded yet. Close it when done. */
-export async function prepareTarget(input: PrepareInput): Promise<TargetData & { close(): void }> {
-  const { index, space } = input;
-  const splits = splitDataset(index.samples, input.seed, { validation: 0.2, test: 0.2 });
+export type Prepared = TargetData & { close(): void };
+
+/**
+ * Splits a dataset as its task asks for and opens it at every resolution the search may use, decoding what is not
+ * decoded yet. Close it when done. @throws JobError when the task cannot be learnt from it.
+ */
+export async function prepareTarget(input: PrepareInput): Promise<Prepared> {
+  const { index } = input;
+  const task = taskFor(input.task ?? 'classification');
+  const splits = splitFor(task, index, input.seed);
+  const targets = task.targets(index.samples, index.labels, splits);
+  const packs = await openPacks(input, usefulResolutions(input.space, index));
+  const { mean, std } = channelStatistics([...packs.values()].at(-1)!, splits.train);
+  return {
+    ...targets,
+    splits,
+    packs,
+    preprocessing: { channels: 'RGB', ...GEOMETRY, scale: 1 / 255, mean, std },
+    policy: policyOf(task),
+    sliceColumns: sliceColumns(index.samples, task.name === 'gender-recognition' ? 'gender' : undefined),
+    close: () => packs.forEach((packed) => packed.close()),
+  };
+}
+
+export const policyOf = (task: Task): AugmentPolicy => ({ ...AUGMENTATION, ...task.augmentation });
+
+const SHARES = { validation: 0.2, test: 0.2 };
+
+/** Splits of the images that have what the task needs, stratified as it asks for. @throws JobError when one is empty. */
+export function splitFor(
+  task: Task,
+  { samples }: DatasetIndex,
+  seed: number,
+  shares: { validation: number; test: number } = SHARES,
+): Splits {
+  const usable = samples.flatMap((sample, i) => {
+    const stratum = task.stratum(sample);
+    return stratum === null ? [] : [{ i, sample: { ...sample, label: stratum } }];
+  });
+  const found = splitDataset(
+    usable.map(({ sample }) => sample),
+    seed,
+    shares,
+  );
+  const of = (positions: readonly number[]): number[] => positions.map((at) => usable[at]!.i);
+  const splits = { train: of(found.train), validation: of(found.validation), test: of(found.test) };
+  for (const name of ['train', 'validation', 'test'] as const)
+    if (splits[name].length === 0 && (name !== 'test' || shares.test > 0))
+      throw new JobError(
+        'too-few-images',
+        `no image that ${task.name} can use is left for the ${name} split`,
+      );
+  return splits;
+}
+
+/** The packs of these resolutions, from the coarsest to the finest. */
+export async function openPacks(
+  input: Pick<PrepareInput, 'images' | 'index' | 'packed' | 'scratch' | 'onProgress'>,
+  wanted: readonly number[],
+): Promise<Map<number, PackedImages>> {
+  const { index } = input;
   const packs = new Map<number, PackedImages>();
-  const wanted = usefulResolutions(space, index);
   for (const [done, resolution] of wanted.entries()) {
     const onProgress = (fraction: number, message: string): void =>
       input.onProgress?.((done + fraction) / wanted.length, message);
@@ -81,16 +145,7 @@ export async function prepareTarget(input: PrepareInput): Promise<TargetData & {
       (await packAt({ images: await input.images(), index, onProgress }, resolution, input.scratch));
     packs.set(resolution, new PackedImages(file, index.samples.length, resolution, resolution));
   }
-  const { mean, std } = channelStatistics(packs.get(wanted.at(-1)!)!, splits.train);
-  return {
-    labels: index.labels,
-    labelOf: Int32Array.from(index.samples, (sample) => sample.label),
-    splits,
-    packs,
-    preprocessing: { channels: 'RGB', ...GEOMETRY, scale: 1 / 255, mean, std },
-    policy: AUGMENTATION,
-    close: () => packs.forEach((packed) => packed.close()),
-  };
+  return packs;
 }
 
 /** The space's resolutions up to what the median image has pixels for (its longer side), and at least the base. */

@@ -10,7 +10,7 @@ import { makePretrainPlan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run } from './run.js';
 import { freshState, halveBatches } from './state.js';
-import { labelsOf, type TargetData } from './target-data.js';
+import { truthOf, type TargetData } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
 import { sandwich, trainingCost } from './transfer.js';
 
@@ -44,7 +44,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
   const { data, seed, ports } = input;
   const space = restrictResolutions(input.space, [...data.packs.keys()]);
   const task = taskFor('classification');
-  const outputs = task.outputs(data.labels);
+  const outputs = data.labels.length;
   const saved = await ports.checkpoint.load();
   const { state, weights } = saved ? decodeCheckpoint(saved) : { state: freshState(), weights: new Map() };
   if (!saved) {
@@ -125,10 +125,11 @@ function measureSubnets(run: Run, net: Supernet): PretrainOutcome['subnets'] {
     ...[1, 2, 3].map((i): [string, Genotype] => [`random ${i}`, uniform.sample(new Rng(seed, 'card', i))]),
   ];
   const calibration = calibrationSubset(data.splits.train, seed, 2000);
-  const labels = labelsOf(data, data.splits.test);
+  const truth = truthOf(data, data.splits.test);
   return chosen.map(([name, genotype]) => {
     const bn = recalibrate(net, genotype, data, calibration);
-    const metrics = task.metrics(predictAll(net, genotype, bn, data, data.splits.test), labels, net.outputs);
+    const predictions = predictAll(net, genotype, bn, data, data.splits.test);
+    const metrics = task.metrics(predictions, truth) as ClassificationMetrics;
     bn.dispose();
     run.tell('evaluate', `${name} ${canonical(genotype)}: ${(100 * metrics.top1).toFixed(1)}%`, true);
     return { name, genotype, metrics };

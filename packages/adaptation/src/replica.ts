@@ -2,13 +2,15 @@ import type { Genotype } from '@ntaa/contracts';
 import { Gradients, tf, type Param } from '@ntaa/engine';
 import type { NamedTensors, Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
-import type { TrainingBatches } from './target-data.js';
+import type { BatchPart, TrainingBatches } from './target-data.js';
 import { createOptimizer, sandwichGradients, trainable } from './train.js';
 
 export interface Hyperparameters {
   weightDecay: number;
   /** Learning rate of the classifier relative to the backbone. */
   headRate: number;
+  /** Steps of the whole schedule, for losses that change over it; without, they are as at its end. */
+  steps?: number;
 }
 
 /** A network in training as one thread has it: weights, momentum, batches and the sums of its gradients. Does not own the network. */
@@ -19,11 +21,13 @@ export class Replica {
   readonly #net: Supernet;
   readonly #task: Task;
   readonly #optimizer = createOptimizer();
+  readonly #steps: number | undefined;
 
   constructor(net: Supernet, task: Task, batches: TrainingBatches, hyperparameters: Hyperparameters) {
     this.#net = net;
     this.#task = task;
     this.batches = batches;
+    this.#steps = hyperparameters.steps;
     this.params = trainable(net, hyperparameters);
     this.gradients = new Gradients(this.params);
   }
@@ -31,19 +35,22 @@ export class Replica {
   /** Mean gradients over the images at places `from` to `to` of a step's batch, in `gradients`. Returns their mean loss. */
   backward(step: number, genotypes: readonly Genotype[], from: number, to: number): number {
     this.gradients.clear();
-    const images = new Map<number, tf.Tensor4D>();
-    let labels = new Int32Array();
-    for (const { resolution } of genotypes) {
-      if (images.has(resolution)) continue;
-      const batch = this.batches.batch(step, resolution, from, to);
-      images.set(resolution, batch.images);
-      labels = batch.labels as Int32Array<ArrayBuffer>;
-    }
-    const { outputs } = this.#net;
-    const targets = tf.tensor2d(this.#task.targets(labels, outputs), [labels.length, outputs]);
-    const batch = { images: (resolution: number) => images.get(resolution)!, targets };
-    const loss = sandwichGradients(this.#net, genotypes, batch, this.gradients);
-    tf.dispose([targets, ...images.values()]);
+    const parts = new Map<number, BatchPart[]>();
+    for (const { resolution } of genotypes)
+      if (!parts.has(resolution)) parts.set(resolution, this.batches.batch(step, resolution, from, to));
+    const [any = []] = parts.values();
+    let loss = 0;
+    any.forEach(({ labels, unlabelled }, p) => {
+      const { outputs } = this.#net;
+      const progress = this.#steps === undefined ? 1 : Math.min(1, step / this.#steps);
+      const { classWeights } = this.batches.targets;
+      const made = this.#task.objective({ labels, outputs, classWeights, unlabelled, progress });
+      const objective = typeof made === 'function' ? made : tf.tensor2d(made, [labels.length, outputs]);
+      const batch = { images: (resolution: number) => parts.get(resolution)![p]!.images, objective };
+      loss += sandwichGradients(this.#net, genotypes, batch, this.gradients);
+      if (typeof objective !== 'function') objective.dispose();
+    });
+    tf.dispose([...parts.values()].flatMap((all) => all.map(({ images }) => images)));
     return loss;
   }
 

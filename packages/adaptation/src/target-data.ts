@@ -1,6 +1,7 @@
 import type { Preprocessing } from '@ntaa/contracts';
 import { BatchLoader, PackedImages, type AugmentPolicy, type PackedHandle } from '@ntaa/data';
 import { lookUp, tf } from '@ntaa/engine';
+import type { Sampler, SliceColumn, Targets, Task, Truth } from '@ntaa/tasks';
 
 interface SplitIndices {
   readonly train: readonly number[];
@@ -8,33 +9,40 @@ interface SplitIndices {
   readonly test: readonly number[];
 }
 
-/** A labelled image set, decoded once at every resolution the search may use. */
-export interface TargetData {
-  readonly labels: readonly string[];
-  /** Class of each image. */
-  readonly labelOf: Int32Array;
+/** An image set and what a task wants to know of it, decoded once at every resolution the search may use. */
+export interface TargetData extends Targets {
   readonly splits: SplitIndices;
+  /**
+   * Only of domain adaptation: 1 for images of the target, whose labels are not known here; 0 for those of the source.
+   */
+  readonly unlabelled?: Uint8Array;
   /** One pack a resolution (px), images in the same order. */
   readonly packs: ReadonlyMap<number, PackedImages>;
   /** Everything of the preprocessing but width and height. */
   readonly preprocessing: Omit<Preprocessing, 'width' | 'height'>;
   readonly policy: AugmentPolicy;
+  /** By which quality is told apart in the end. */
+  readonly sliceColumns?: readonly SliceColumn[];
 }
 
 /** A target as another thread gets it: structured-clonable. */
-export interface DataHandle extends Omit<TargetData, 'packs'> {
+export interface DataHandle extends Omit<TargetData, 'packs' | 'sliceColumns'> {
   readonly packs: ReadonlyMap<number, PackedHandle>;
 }
 
-export const handleOf = (data: TargetData): DataHandle => ({
+export function handleOf(data: TargetData): DataHandle {
   // Only what is listed: what prepared a target adds functions of its own, which cannot be sent.
-  labels: data.labels,
-  labelOf: data.labelOf,
-  splits: data.splits,
-  preprocessing: data.preprocessing,
-  policy: data.policy,
-  packs: new Map([...data.packs].map(([resolution, packed]) => [resolution, packed.handle])),
-});
+  const { labels, labelOf, cameraOf, roleOf, classWeights, guess, unlabelled } = data;
+  return {
+    ...{ labels, labelOf, splits: data.splits, preprocessing: data.preprocessing, policy: data.policy },
+    ...(cameraOf && { cameraOf }),
+    ...(roleOf && { roleOf }),
+    ...(classWeights && { classWeights }),
+    ...(guess !== undefined && { guess }),
+    ...(unlabelled && { unlabelled }),
+    packs: new Map([...data.packs].map(([resolution, packed]) => [resolution, packed.handle])),
+  };
+}
 
 /** The target of another thread. Its packs are the caller's to close. */
 export const attachData = (handle: DataHandle): TargetData => ({
@@ -45,15 +53,32 @@ export const attachData = (handle: DataHandle): TargetData => ({
 /** Images for one evaluation forward pass: enough to keep the kernels busy, few enough to stay in cache. */
 const EVAL_BATCH = 100;
 
+/** A training batch, or the part of it that is of one domain. */
+export interface BatchPart {
+  /** [n, r, r, 3]. */
+  images: tf.Tensor4D;
+  labels: Float32Array;
+  unlabelled: boolean;
+}
+
+interface Stream {
+  indices: readonly number[];
+  unlabelled: boolean;
+  /** Images of a step. */
+  batchSize: number;
+  path: readonly (string | number)[];
+  sampler: Sampler | undefined;
+  loaders: Map<number, BatchLoader>;
+}
+
 /**
  * Augmented training batches at any resolution. The same step gives the same images under the same random view at
- * every resolution, so that all subnets of a sandwich step, teacher included, see one batch.
+ * every resolution, so that all subnets of a sandwich step, teacher included, see one batch. Where there are two
+ * domains, half of a batch is of each, and each half is a part of its own.
  */
 export class TrainingBatches {
-  readonly #loaders = new Map<number, BatchLoader>();
   readonly #data: TargetData;
-  readonly #indices: readonly number[];
-  readonly #path: readonly (string | number)[];
+  readonly #streams: Stream[];
   readonly batchSize: number;
 
   constructor(
@@ -61,39 +86,58 @@ export class TrainingBatches {
     indices: readonly number[],
     batchSize: number,
     path: readonly (string | number)[],
+    task: Task,
   ) {
     this.#data = data;
-    this.#indices = indices;
-    this.#path = path;
-    this.batchSize = Math.min(batchSize, indices.length);
+    const { unlabelled } = data;
+    const size = Math.min(batchSize, indices.length);
+    const stream = (of: readonly number[], images: number, name: Stream['path'], blind: boolean): Stream => ({
+      ...{ indices: of, batchSize: images, path: [...path, ...name], unlabelled: blind, loaders: new Map() },
+      sampler: task.sampler?.({ indices: of, targets: data, batchSize: images, path: [...path, ...name] }),
+    });
+    if (!unlabelled) {
+      this.batchSize = size;
+      this.#streams = [stream(indices, size, [], false)];
+      return;
+    }
+    const half = Math.max(1, size >> 1);
+    this.batchSize = 2 * half;
+    this.#streams = [false, true].map((blind) =>
+      stream(
+        indices.filter((i) => (unlabelled[i] === 1) === blind),
+        half,
+        [blind ? 'target' : 'source'],
+        blind,
+      ),
+    );
   }
 
-  /** The images at places `from` to `to` of a step's batch. Caller disposes `images` [n, r, r, 3]. */
-  batch(
-    step: number,
-    resolution: number,
-    from = 0,
-    to = this.batchSize,
-  ): { images: tf.Tensor4D; labels: Int32Array } {
-    const { images, labels } = this.#loader(resolution).batch(step, from, to);
-    return { images: tf.tensor4d(images, [labels.length, resolution, resolution, 3]), labels };
+  get targets(): Targets {
+    return this.#data;
   }
 
-  #loader(resolution: number): BatchLoader {
-    let loader = this.#loaders.get(resolution);
+  /** The images at places `from` to `to` of a step's batch. Caller disposes the images. */
+  batch(step: number, resolution: number, from = 0, to = this.batchSize): BatchPart[] {
+    const share = 1 / this.#streams.length;
+    return this.#streams.map((stream) => {
+      const [first, last] = [Math.round(from * share), Math.round(to * share)];
+      const { images, labels } = this.#loader(stream, resolution).batch(step, first, last);
+      const shape: [number, number, number, number] = [labels.length, resolution, resolution, 3];
+      return { images: tf.tensor4d(images, shape), labels, unlabelled: stream.unlabelled };
+    });
+  }
+
+  #loader(stream: Stream, resolution: number): BatchLoader {
+    let loader = stream.loaders.get(resolution);
     if (!loader) {
       const { mean, std } = this.#data.preprocessing;
+      const { indices, batchSize, path, sampler } = stream;
       loader = new BatchLoader({
-        packed: packAt(this.#data, resolution),
-        labels: this.#data.labelOf,
-        indices: this.#indices,
-        batchSize: this.batchSize,
-        mean,
-        std,
-        seed: this.#path,
-        policy: this.#data.policy,
+        ...{ packed: packAt(this.#data, resolution), labels: this.#data.labelOf, indices, batchSize },
+        ...{ mean, std, seed: path, policy: this.#data.policy },
+        ...(sampler && { sampler }),
       });
-      this.#loaders.set(resolution, loader);
+      stream.loaders.set(resolution, loader);
     }
     return loader;
   }
@@ -127,10 +171,25 @@ function normalisedBytes({ mean, std, scale }: TargetData['preprocessing']): Flo
   return Float32Array.from({ length: 768 }, (_, i) => value(i >> 8, i & 255));
 }
 
-/** Labels of `indices`, in order. */
-export function labelsOf(data: TargetData, indices: readonly number[]): Int32Array {
-  return Int32Array.from(indices, (i) => data.labelOf[i]!);
+/** What is known of `indices`, in order. */
+export function truthOf(data: TargetData, indices: readonly number[]): Truth {
+  const { labelOf, cameraOf, roleOf, classWeights, guess } = data;
+  return {
+    labels: Float32Array.from(indices, (i) => labelOf[i]!),
+    ...(cameraOf && { cameras: Int32Array.from(indices, (i) => cameraOf[i]!) }),
+    ...(roleOf && { roles: Uint8Array.from(indices, (i) => roleOf[i]!) }),
+    ...(classWeights && { classWeights }),
+    ...(guess !== undefined && { guess }),
+  };
 }
+
+/** Of two domains: the images whose labels are known. */
+export const labelled = ({ unlabelled }: TargetData, indices: readonly number[]): readonly number[] =>
+  unlabelled ? indices.filter((i) => unlabelled[i] === 0) : indices;
+
+/** Of two domains: the images that are like those the model is for. */
+export const deployed = ({ unlabelled }: TargetData, indices: readonly number[]): readonly number[] =>
+  unlabelled ? indices.filter((i) => unlabelled[i] === 1) : indices;
 
 function packAt(data: TargetData, resolution: number): PackedImages {
   const packed = data.packs.get(resolution);

@@ -1,6 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
 import { Sgd, tf, type Gradients, type Param } from '@ntaa/engine';
-import { lossGradients, type Supernet } from '@ntaa/supernet';
+import { lossGradients, type Objective, type Supernet } from '@ntaa/supernet';
 
 /** Cosine decay with linear warm-up. `fraction`: how much of the training is over, 0..1. */
 export function learningRate(peak: number, fraction: number, warmup = 0.05): number {
@@ -22,12 +22,13 @@ export function trainable(net: Supernet, options: { weightDecay: number; headRat
 export interface StepInput {
   /** Images at a resolution: the same batch under the same random view. Disposed of by whoever made them. */
   images(resolution: number): tf.Tensor4D;
-  targets: tf.Tensor2D;
+  /** Of the first genotype; stays the caller's. */
+  objective: Objective;
 }
 
 /**
  * Gradients of a step by the sandwich rule with in-place distillation (BigNAS): the first genotype learns from the
- * labels, the others from its detached predictions, and `into` receives the sum. With a single genotype: an ordinary
+ * task's objective, the others by cross-entropy from its detached predictions, and `into` receives the sum. With a single genotype: an ordinary
  * training step. Returns the loss of the first genotype.
  */
 export function sandwichGradients(
@@ -38,7 +39,7 @@ export function sandwichGradients(
 ): number {
   const [teacher, ...students] = genotypes;
   const { resolution } = teacher!;
-  const first = lossGradients(net, teacher!, batch.images(resolution), batch.targets, into);
+  const first = lossGradients(net, teacher!, batch.images(resolution), batch.objective, into);
   if (students.length > 0) {
     const soft = tf.softmax(first.logits);
     for (const student of students)

@@ -56,7 +56,8 @@ export class Trainer {
   static async start(run: Run, options: TrainerOptions): Promise<Trainer> {
     const { data, task } = run;
     const momentum = run.weights.get(`${options.role}.momentum`);
-    const training = await run.crew.train(options.net, { ...options, data, task, momentum });
+    const hyperparameters = { ...options.hyperparameters, steps: options.steps };
+    const training = await run.crew.train(options.net, { ...options, hyperparameters, data, task, momentum });
     return new Trainer(run, options, training);
   }
 

@@ -11,7 +11,7 @@ import {
 } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
-import { calibrationSubset, type Evaluation } from './evaluate.js';
+import { calibrationSubset, rescore, type Evaluation } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
 import { latencyOf } from './latency.js';
 import type { Run } from './run.js';
@@ -121,30 +121,37 @@ export async function judge(
   const results = await run.crew.judge({
     ...{ net, genotypes, data, task, calibration },
     breathe: () => run.breathe(),
-    judged(genotype, { top1 }) {
+    judged(genotype, { quality }) {
       done += 1;
-      run.best = Math.max(run.best ?? 0, top1);
+      run.best = Math.max(run.best ?? 0, quality);
       const { macs } = cost(net.space, genotype, net.outputs);
       run.worked(stage, macs * images, images, `judging architectures, ${known + done} so far`);
     },
   });
-  genotypes.forEach((genotype, i) => {
+  const judged = genotypes.flatMap((genotype, i) => {
     const evaluation = results[i];
-    if (evaluation) record(run, net, genotype, evaluation);
+    return evaluation ? [record(run, net, genotype, evaluation)] : [];
   });
+  rescore(task, state.archive);
+  for (const record of state.archive) record.score = -record.loss;
+  run.ports.events(
+    judged.map(({ known: replaced, made }) => {
+      const { key: genotype, macs, params, score, metrics } = made;
+      return { type: 'candidate', data: { genotype, macs, params, score, ...metrics, replaced } };
+    }),
+  );
   reportCandidates(run);
 }
 
-function record(run: Run, net: Supernet, genotype: Genotype, { loss, error, top1 }: Evaluation): void {
+/** Enters an evaluation into the archive. `known`: another one of the architecture was replaced. */
+function record(run: Run, net: Supernet, genotype: Genotype, evaluation: Evaluation) {
   const { state } = run;
   const { macs, params } = cost(net.space, genotype, net.outputs);
   const made: EvaluationRecord = {
     key: canonical(genotype),
     genotype,
-    score: -loss,
-    loss,
-    error,
-    top1,
+    score: -evaluation.loss,
+    ...evaluation,
     macs,
     params,
     latency_ms: state.latency && latencyOf(state.latency, net, genotype),
@@ -153,8 +160,7 @@ function record(run: Run, net: Supernet, genotype: Genotype, { loss, error, top1
   const at = state.archive.findIndex((other) => other.key === made.key);
   if (at >= 0) state.archive[at] = made;
   else state.archive.push(made);
-  const data = { genotype: made.key, macs, params, score: made.score, top1, replaced: at >= 0 };
-  run.ports.events([{ type: 'candidate', data }]);
+  return { made, known: at >= 0 };
 }
 
 /** The best third of the archive, at least 20 (or all there are): what the distribution moves towards. */
@@ -177,7 +183,7 @@ export function reportCandidates(run: Run): void {
       params: record.params,
       latency_ms: record.latency_ms,
       score: record.score,
-      metrics: { top1: record.top1, loss: record.loss },
+      metrics: record.metrics,
       pareto: front.has(i),
       selected: record.key === chosen,
     })),

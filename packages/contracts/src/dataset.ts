@@ -1,5 +1,6 @@
 import { Type, type Static } from 'typebox';
 import { Id, Timestamp } from './ids.js';
+import { ColumnCounts } from './task.js';
 
 export const DATASET_FORMATS = ['image-folder', 'csv', 'market1501', 'utkface', 'idx'] as const;
 export const DatasetFormat = Type.Enum([...DATASET_FORMATS]);
@@ -18,6 +19,8 @@ export const DatasetCounts = Type.Object({
   skipped: Type.Integer(),
   bytes: Type.Integer({ description: 'Bytes of all accepted image files' }),
   classes: Type.Integer(),
+  /** What the images are annotated with, which decides what tasks they can serve; datasets of old have none. */
+  columns: Type.Optional(ColumnCounts),
   /** Images per split as given by the archive; null where the archive names no splits (a seeded split is made per job). */
   splits: Type.Union([
     Type.Object({ train: Type.Integer(), validation: Type.Integer(), test: Type.Integer() }),

@@ -47,7 +47,12 @@ export const SearchSpace = Type.Object({
   resolutions: Type.Array(Type.Integer({ minimum: 8 }), { minItems: 1 }),
   stem: Type.Object({ width: Type.Integer(), stride: Type.Integer(), activation: Activation }),
   stages: Type.Array(StageSpace, { minItems: 1 }),
-  head: Type.Object({ width: Type.Integer(), activation: Activation }),
+  head: Type.Object({
+    width: Type.Integer(),
+    activation: Activation,
+    /** Batch norm between pooled features and classifier (BNNeck); such a network is delivered without its classifier. */
+    neck: Type.Optional(Type.Boolean()),
+  }),
 });
 export type SearchSpace = Static<typeof SearchSpace>;
 

@@ -1,6 +1,8 @@
 import { Type, type Static } from 'typebox';
 import { Genotype } from './genotype.js';
 import { Id, Timestamp } from './ids.js';
+import { Metrics } from './metrics.js';
+import { TaskName } from './task.js';
 
 export const JOB_STATUSES = [
   'queued',
@@ -47,15 +49,6 @@ export const PRETRAIN_STAGES = ['prepare', 'pretrain', 'evaluate', 'export'] as 
 export const Stage = Type.Enum([...STAGES, 'pretrain']);
 export type Stage = Static<typeof Stage>;
 
-export const TASKS = [
-  'classification',
-  're-identification',
-  'age-estimation',
-  'gender-recognition',
-  'domain-adaptation',
-] as const;
-export type TaskName = (typeof TASKS)[number];
-
 const Nullable = <T extends Parameters<typeof Type.Optional>[0]>(schema: T) =>
   Type.Union([schema, Type.Null()]);
 const Positive = Type.Number({ exclusiveMinimum: 0 });
@@ -99,8 +92,15 @@ const Seed = Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, default: 0 });
 export const AdaptRequest = Type.Object(
   {
     kind: Type.Literal('adapt'),
-    task: Type.Literal('classification'),
+    task: TaskName,
     dataset: Id('ds'),
+    source_dataset: Type.Optional(
+      Type.Unsafe<`ds_${string}`>({
+        ...Id('ds'),
+        description:
+          'Of domain-adaptation, and of it alone: the labelled images; labels of `dataset` are never read',
+      }),
+    ),
     supernet: Type.Optional(
       Type.String({ minLength: 1, maxLength: 100, default: 'tiny', description: 'Name or id' }),
     ),
@@ -139,18 +139,8 @@ export type AdaptRequest = Static<typeof AdaptRequest>;
 export type PretrainRequest = Static<typeof PretrainRequest>;
 export type JobRequest = AdaptRequest | PretrainRequest;
 
-export const ClassificationMetrics = Type.Object({
-  top1: Type.Number({ description: 'Accuracy, 0..1' }),
-  top1_interval: Type.Tuple([Type.Number(), Type.Number()], { description: '95% Wilson interval' }),
-  top5: Type.Number(),
-  balanced_accuracy: Type.Number(),
-  loss: Type.Number({ description: 'Mean cross-entropy, nats' }),
-  images: Type.Integer(),
-});
-export type ClassificationMetrics = Static<typeof ClassificationMetrics>;
-
 const Outcome = {
-  metrics: ClassificationMetrics,
+  metrics: Metrics,
   macs: Type.Number(),
   params: Type.Integer(),
 };
@@ -158,7 +148,7 @@ export const JobResult = Type.Object({
   model: Type.Optional(Id('mdl')),
   supernet: Type.Optional(Id('sn')),
   ...Outcome,
-  metrics: Type.Union([ClassificationMetrics, Type.Record(Type.String(), Type.Unknown())]),
+  metrics: Type.Union([Metrics, Type.Record(Type.String(), Type.Unknown())]),
   /** Weights-only adaptation (WP&F) of a fixed architecture at the same training budget. */
   baseline: Type.Optional(Type.Object({ ...Outcome, genotype: Genotype, seconds: Type.Number() })),
   /** The largest net of the adapted supernet, as it is inside the supernet. */
@@ -181,7 +171,7 @@ export const Progress = Type.Object({
   eta_seconds: Nullable(Type.Number()),
   message: Type.String(),
   images_per_second: Type.Optional(Type.Number()),
-  /** Best validation accuracy so far. */
+  /** Best validation accuracy so far (mean average precision, or share of ages within five years). */
   best: Type.Optional(Type.Number()),
 });
 export type Progress = Static<typeof Progress>;
@@ -256,9 +246,14 @@ export const Candidate = Type.Object(
     macs: Type.Number(),
     params: Type.Integer(),
     latency_ms: Nullable(Type.Number()),
-    /** Fitness, higher is better: minus the validation loss. */
+    /**
+     * Fitness on validation images, higher is better: minus the loss; minus the mean error of ages, years; mean average
+     * precision; for domain adaptation the mean rank by what is known without the target's labels, 0..1.
+     */
     score: Type.Number(),
-    metrics: Type.Object({ top1: Type.Number(), loss: Type.Number() }),
+    metrics: Type.Record(Type.String(), Type.Number(), {
+      description: 'On validation images, by task; for classification top1 and loss',
+    }),
     pareto: Type.Boolean(),
     selected: Type.Boolean(),
   },

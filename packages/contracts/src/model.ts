@@ -1,7 +1,7 @@
 import { Type, type Static } from 'typebox';
 import { Genotype, SearchSpace } from './genotype.js';
 import { Id, Timestamp } from './ids.js';
-import { ClassificationMetrics } from './job.js';
+import { Metrics } from './metrics.js';
 
 /**
  * How an image file becomes the network's input, in sharp's vocabulary: auto-orient, flatten alpha on `background`,
@@ -53,7 +53,7 @@ export const Manifest = Type.Object({
   genotype: Genotype,
   macs: Type.Number(),
   params: Type.Integer(),
-  metrics: ClassificationMetrics,
+  metrics: Metrics,
   lineage: Lineage,
   files: Type.Array(FileEntry),
 });
@@ -68,7 +68,7 @@ export const Model = Type.Object(
     genotype: Genotype,
     macs: Type.Number(),
     params: Type.Integer(),
-    metrics: ClassificationMetrics,
+    metrics: Metrics,
     lineage: Lineage,
     preprocessing: Preprocessing,
     files: Type.Array(FileEntry),
@@ -101,11 +101,21 @@ export const Supernet = Type.Object(
 );
 export type Supernet = Static<typeof Supernet>;
 
-export const Prediction = Type.Object({
-  filename: Type.String(),
+const Named = { filename: Type.String() };
+const ClassPrediction = Type.Object({
+  ...Named,
   label: Type.String(),
   confidence: Type.Number(),
   /** Probability of every class, in the order of the model's labels. */
   probabilities: Type.Array(Type.Object({ label: Type.String(), probability: Type.Number() })),
 });
+const AgePrediction = Type.Object({ ...Named, age: Type.Number({ description: 'Years' }) });
+const EmbeddingPrediction = Type.Object({
+  ...Named,
+  embedding: Type.Array(Type.Number(), {
+    description: 'Of length 1: the dot product of two is the cosine of their angle',
+  }),
+});
+/** By the model's task. */
+export const Prediction = Type.Union([ClassPrediction, AgePrediction, EmbeddingPrediction]);
 export type Prediction = Static<typeof Prediction>;

@@ -100,6 +100,9 @@ export class DatasetError extends Error {
 /** Why a job failed. `retryable` failures are tried again by another attempt, the others end the job. */
 export const JOB_FAILURES = {
   'dataset-unavailable': { retryable: false },
+  'degenerate-target': { retryable: false },
+  'reid-protocol': { retryable: false },
+  'too-few-images': { retryable: false },
   'constraint-infeasible': { retryable: false },
   'training-diverged': { retryable: false },
   'export-verification-failed': { retryable: false },

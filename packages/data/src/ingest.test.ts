@@ -360,7 +360,6 @@ describe('csv', () => {
 
   it.each([
     ['without a path column', 'file,label\na,b'],
-    ['without a target', 'path,camera\na,b'],
     ['with a column twice', 'path,label,label\na,b,c'],
     ['with a broken quote', 'path,label\n"a,b\nc,d'],
     ['that is not UTF-8', Buffer.from('path,label\n\xff\xfe,x', 'latin1')],
@@ -376,6 +375,31 @@ describe('csv', () => {
     const same = ['path,age', ...rows(0, 12, (i) => `img/${i}.png,30`)].join('\n');
     const error = await refusal(zip([...(await images()), { path: 'set/labels.csv', data: same }]));
     expect(error.code).toBe('degenerate-target');
+  });
+
+  it('skips impossible ages, refuses a table of nothing else, and keeps further columns', async () => {
+    const ages = (age: (i: number) => string | number) =>
+      ['path,age,skin_tone,split', ...rows(0, 12, (i) => `img/${i}.png,${age(i)},${i % 3},`)].join('\n');
+    const mixed = ages((i) => ['-1', 'NaN', '121', 20 + i][Math.min(i, 3)]!);
+    const files = await images();
+    const members: Member[] = [...files, ...files.map((m, i) => ({ ...m, path: `set/img/${12 + i}.png` }))];
+    const more = rows(12, 24, (i) => `img/${i}.png,${i}.5,x,gallery`).join('\n');
+    const { index, report } = await take(
+      zip([...members, { path: 'set/labels.csv', data: `${mixed}\n${more}` }]),
+    );
+    expect(Object.values(skippedCodes(report)).filter((code) => code === 'csv-row-invalid')).toHaveLength(3);
+    expect(index.samples.find(({ path }) => path === 'img/12.png')).toMatchObject({
+      ...{ age: 12.5, role: 'gallery', split: 'test', attributes: { skin_tone: 'x' } },
+    });
+    const error = await refusal(zip([...files, { path: 'set/labels.csv', data: ages(() => '-7') }]));
+    expect(error).toMatchObject({ code: 'degenerate-target' });
+  });
+
+  it('takes images without labels', async () => {
+    const table = ['path', ...rows(0, 12, (i) => `img/${i}.png`)].join('\n');
+    const { index, counts } = await take(zip([...(await images()), { path: 'set/labels.csv', data: table }]));
+    expect(counts).toMatchObject({ images: 12, classes: 0, columns: {} });
+    expect(index.samples.every(({ label }) => label === -1)).toBe(true);
   });
 });
 
@@ -476,8 +500,11 @@ describe('market1501 and utkface', () => {
     expect(index).toMatchObject({ format: 'utkface', labels: ['female', 'male'] });
     expect(index.samples[5]).toMatchObject({ age: 25, gender: 'female', label: 0 });
     expect(report.skipped.map(({ code }) => code)).toEqual(['name-invalid', 'name-invalid']);
-    const men = Array.from({ length: 12 }, (_, i) => `${20 + i}_0_0_2017.jpg`);
-    expect((await refusal(zip(await boxes(men)))).code).toBe('degenerate-target');
+    const men = Array.from({ length: 12 }, (_, i) => `${20 + i}_0_${i % 5}_2017.jpg`);
+    const { counts } = await take(zip(await boxes(men)));
+    expect(counts.columns).toMatchObject({ age: { images: 12, values: 12 }, gender: { values: 1 } });
+    const same = Array.from({ length: 12 }, (_, i) => `20_0_0_20${10 + i}.jpg`);
+    expect((await refusal(zip(await boxes(same)))).code).toBe('degenerate-target');
   });
 });
 

@@ -5,8 +5,8 @@ import type { PackedImages } from './pack.js';
 export interface Batch {
   /** [n, height, width, 3], normalised. */
   images: Float32Array;
-  /** [n] */
-  labels: Int32Array;
+  /** [n]: class numbers, or what else the images are labelled with. */
+  labels: Float32Array;
   /** Which packed images these are, [n]. */
   indices: Int32Array;
 }
@@ -14,9 +14,11 @@ export interface Batch {
 export interface BatchLoaderOptions {
   packed: PackedImages;
   /** Label of every packed image. */
-  labels: Int32Array;
+  labels: ArrayLike<number>;
   /** The packed images to draw from. */
   indices: ArrayLike<number>;
+  /** Draws the `batchSize` images of a step; a pure function. Default: seeded shuffles of all, laid end to end. */
+  sampler?: (step: number) => ArrayLike<number>;
   batchSize: number;
   mean: ArrayLike<number>;
   std: ArrayLike<number>;
@@ -53,8 +55,12 @@ export class BatchLoader {
    * function of (seed, step). Epochs are seeded shuffles laid end to end, so a batch may reach into the next epoch.
    */
   batch(step: number, from = 0, to = this.#options.batchSize): Batch {
-    const { batchSize, policy, seed } = this.#options;
-    const chosen = Int32Array.from({ length: to - from }, (_, i) => this.#at(step * batchSize + from + i));
+    const { batchSize, policy, seed, sampler } = this.#options;
+    const drawn = sampler?.(step);
+    const chosen = Int32Array.from(
+      { length: to - from },
+      (_, i) => drawn?.[from + i] ?? this.#at(step * batchSize + from + i),
+    );
     return this.#gather(chosen, (i) => policy && new Rng(...seed, 'augment', step, from + i));
   }
 
@@ -86,6 +92,6 @@ export class BatchLoader {
       if (rng) augment(this.#pixels, packed, rng, policy!, images, i * packed.stride, mean, std);
       else normalise(this.#pixels, images, i * packed.stride, mean, std);
     }
-    return { images, labels: chosen.map((index) => labels[index]!), indices: chosen };
+    return { images, labels: Float32Array.from(chosen, (index) => labels[index]!), indices: chosen };
   }
 }

@@ -1,5 +1,7 @@
 import {
+  COLUMNS,
   DatasetError,
+  type ColumnCounts,
   type DatasetCounts,
   type DatasetFormat,
   type DatasetReport,
@@ -16,6 +18,8 @@ export type Accepted = Annotation &
   Omit<Sample, 'label' | 'repeats' | keyof Annotation> & { print: Fingerprint | null };
 
 const LISTED = 1000;
+/** Sample.label of an image that has none. */
+const UNLABELLED = -1;
 /** Characters of a path or sentence of the report, and of a label. */
 const LONGEST_TEXT = 1200;
 const LONGEST_LABEL = 255;
@@ -96,18 +100,23 @@ export function judge(
   findings: Findings,
 ): IngestResult {
   accepted.sort((a, b) => (a.path < b.path ? -1 : 1));
-  const names = labelNames(accepted.map(({ label }) => label));
+  const names = labelNames(accepted.flatMap(({ label }) => label ?? []));
   const position = new Map(names.map((name, i) => [name, i]));
-  const { repeats, uniform } = findNearDuplicates(accepted);
+  const { repeats, uniform } = findNearDuplicates(
+    accepted.map((image) => ({ ...image, label: image.label ?? '' })),
+  );
   const samples = accepted.map(({ print: _, ...image }, i): Sample => {
     const first = accepted[repeats[i] ?? -1];
-    return { ...image, label: position.get(image.label)!, ...(first && { repeats: first.path }) };
+    const label = image.label === null ? UNLABELLED : position.get(image.label)!;
+    return { ...image, label, ...(first && { repeats: first.path }) };
   });
   const labels = names.map((name) => ({ name, count: 0 }));
-  for (const { label } of samples) labels[label]!.count++;
-  refuse(samples, labels, target, findings);
+  for (const { label } of samples) if (label !== UNLABELLED) labels[label]!.count++;
+  const columns = columnCounts(samples, target);
+  refuse(samples, labels, { target, columns }, findings);
   for (const { name, count } of labels)
-    if (count < SMALL_CLASS) findings.warn('', 'class-small', `class ${name} has ${count} images`);
+    if (target !== 'age' && count < SMALL_CLASS)
+      findings.warn('', 'class-small', `class ${name} has ${count} images`);
   warnOfDuplicates(samples, names, findings);
   warnOfNearDuplicates(samples, findings);
   for (const name of uniform)
@@ -123,6 +132,7 @@ export function judge(
     skipped: findings.skipped.length,
     bytes: samples.reduce((sum, { length }) => sum + length, 0),
     classes: names.length,
+    columns,
     splits,
   };
   return {
@@ -136,7 +146,7 @@ export function judge(
 function refuse(
   samples: readonly Sample[],
   labels: readonly { name: string; count: number }[],
-  target: Layout['target'],
+  { target, columns }: { target: Layout['target']; columns: ColumnCounts },
   findings: Findings,
 ): void {
   const first = findings.skipped[0];
@@ -151,12 +161,15 @@ function refuse(
       'format-invalid',
       `the label ${JSON.stringify(odd.name.slice(0, 40))} has more than ${LONGEST_LABEL} characters, or a NUL`,
     );
-  if (labels.length < 2 && target !== 'label')
-    throw new DatasetError('degenerate-target', `every image has the ${target} "${labels[0]!.name}"`);
-  if (labels.length < 2)
-    throw new DatasetError('too-few-classes', `all images are of class "${labels[0]!.name}"; two are needed`);
   if (samples.length < FEWEST_IMAGES)
     throw new DatasetError('too-few-images', `${samples.length} usable images; ${FEWEST_IMAGES} are needed`);
+  // Images without labels can be a target of adaptation, and those that do not vary in one column may in another.
+  const others = (['identity', 'age', 'gender'] as const).filter((name) => name !== target);
+  if (target === null || others.some((name) => (columns[name]?.values ?? 0) > 1)) return;
+  if (labels.length < 2 && target !== 'label')
+    throw new DatasetError('degenerate-target', `every image has the ${target} "${labels[0]?.name}"`);
+  if (labels.length < 2)
+    throw new DatasetError('too-few-classes', `all images are of class "${labels[0]?.name}"; two are needed`);
   const single = labels.filter(({ count }) => count < 2).length;
   if (single * 2 > labels.length && target !== 'age')
     throw new DatasetError('too-few-images', `${single} of ${labels.length} classes have a single image`);
@@ -166,6 +179,19 @@ function refuse(
   );
   if (given && trained.size < 2)
     throw new DatasetError('degenerate-target', `the training split has images of ${trained.size} classes`);
+}
+
+/** Genders serve as labels where there are no others. */
+function columnCounts(samples: readonly Sample[], target: Layout['target']): ColumnCounts {
+  const labelled = target === 'label' || target === 'gender';
+  const valueOf = (sample: Sample, name: (typeof COLUMNS)[number]) =>
+    name === 'label' ? (labelled && sample.label !== UNLABELLED ? sample.label : undefined) : sample[name];
+  return Object.fromEntries(
+    COLUMNS.flatMap((name) => {
+      const values = samples.flatMap((sample) => valueOf(sample, name) ?? []);
+      return values.length > 0 ? [[name, { images: values.length, values: new Set(values).size }]] : [];
+    }),
+  );
 }
 
 function warnOfDuplicates(samples: readonly Sample[], names: readonly string[], findings: Findings): void {

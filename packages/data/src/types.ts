@@ -18,7 +18,7 @@ export interface Sample {
   /** Size as seen, after EXIF orientation, px. */
   width: number;
   height: number;
-  /** Index into the dataset's labels. */
+  /** Index into the dataset's labels; -1: none. */
   label: number;
   /** As given by the archive; null where it names none. */
   split: Split | null;
@@ -27,6 +27,8 @@ export interface Sample {
   age?: number;
   gender?: string;
   domain?: string;
+  /** Further columns, by which quality is told apart: short values of few kinds, e.g. skin_tone. */
+  attributes?: Readonly<Record<string, string>>;
   /** Part in the re-identification protocol (test images of market1501). */
   role?: 'query' | 'gallery';
   /** Of the encoded bytes, hex: equal for byte-identical files. */

@@ -100,7 +100,12 @@ export function datasets(db: Client): Datasets {
         const found = await tx.$queryRaw<{ status: string; upload_key: string }[]>`
           SELECT status, upload_key FROM datasets WHERE id = ${id} AND tenant_id = ${tenant} FOR UPDATE`;
         if (!found[0]) return 'missing';
-        const users = await tx.job.count({ where: { datasetId: id, status: { in: UNFINISHED } } });
+        const users = await tx.job.count({
+          where: {
+            status: { in: UNFINISHED },
+            OR: [{ datasetId: id }, { request: { path: ['source_dataset'], equals: id } }],
+          },
+        });
         if (users > 0 || found[0].status === 'validating') return 'in-use';
         await tx.dataset.delete({ where: { id } });
         await discard(tx, [datasetFolder(id), found[0].upload_key]);

@@ -42,6 +42,13 @@ export function jobs(db: Client): UserSide {
           SELECT status FROM datasets WHERE id = ${request.dataset} AND tenant_id = ${tenant} FOR SHARE`;
         if (!found[0]) return 'dataset-missing';
         if (found[0].status !== 'ready') return 'dataset-not-ready';
+        const source = request.kind === 'adapt' ? request.source_dataset : undefined;
+        if (source !== undefined) {
+          const other = await tx.$queryRaw<{ status: string }[]>`
+            SELECT status FROM datasets WHERE id = ${source} AND tenant_id = ${tenant} FOR SHARE`;
+          if (!other[0]) return 'dataset-missing';
+          if (other[0].status !== 'ready') return 'dataset-not-ready';
+        }
         const row = await tx.job.create({
           data: {
             id: newId('job'),

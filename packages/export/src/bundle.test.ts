@@ -97,6 +97,7 @@ function makeInput(): BundleInput {
   });
   const { macs, params } = cost(SPACE, GENOTYPE, LABELS.length);
   return {
+    output: 'logits',
     graph: fold(small, bn),
     tensors: new Map([...small.tensors(), ...bn.tensors()]),
     manifest: {
@@ -126,7 +127,7 @@ function makeInput(): BundleInput {
       baseline: { metrics: metrics(0.7), macs: 2 * macs, params: 2 * params },
       limits: ['Trained on 1,600 images.'],
     },
-    verify: { images, n: 6, logits },
+    verify: { images, n: 6, outputs: logits },
   };
 }
 
@@ -146,7 +147,7 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 test('both runtimes reproduce the supernet, and so does the static graph', () => {
   expect(bundle.differences.onnx).toBeLessThan(1e-5);
   expect(bundle.differences.tfjs).toBeLessThan(1e-5);
-  const { images, logits } = input.verify;
+  const { images, outputs: logits } = input.verify;
   const own = tf.tidy(() => runStatic(input.graph, tf.tensor4d(images, [6, 27, 27, 3])).dataSync());
   own.forEach((value, i) => expect(value).toBeCloseTo(logits[i]!, 4));
 });

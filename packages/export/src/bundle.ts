@@ -8,15 +8,14 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { writeZip } from './archive.js';
 import { renderCard, type ModelCard } from './card.js';
-import { outputSize } from './layout.js';
 import { encodeOnnx } from './onnx.js';
 import { safeJson } from './text.js';
 import { encodeTfjs } from './tfjs.js';
 import { verifyFiles, type VerifyInput } from './verify.js';
 
-const OUTPUT = 'logits';
-
 export interface BundleInput {
+  /** Name of the network's output. */
+  output: 'logits' | 'embedding' | 'age';
   /** The network to deploy, batch norm folded. */
   graph: StaticGraph;
   /** Its weights as trained and its batch-norm statistics, for model.safetensors. */
@@ -40,7 +39,7 @@ export interface Bundle {
 /**
  * Writes the bundle and its parts into `outDir`, which is made when missing. Equal input gives equal bytes. The engine
  * must have been initialised: it runs the TF.js model.
- * @throws {JobError} `export-verification-failed` when ONNX Runtime or TF.js does not reproduce `verify.logits`; what
+ * @throws {JobError} `export-verification-failed` when ONNX Runtime or TF.js does not reproduce `verify.outputs`; what
  *   was written by then stays in `outDir`.
  */
 export async function buildBundle(input: BundleInput, outDir: string): Promise<Bundle> {
@@ -48,13 +47,13 @@ export async function buildBundle(input: BundleInput, outDir: string): Promise<B
   const base = {
     schema_version: 1 as const,
     ...input.manifest,
-    outputs: [{ name: OUTPUT, shape: ['N', outputSize(input.graph)] }],
+    outputs: [{ name: input.output, shape: ['N', input.graph.outputs] }],
   };
   const contents = encode(input, base);
   await writeFiles(outDir, contents);
   const differences = await verifyFiles(
     { onnx: join(outDir, 'model.onnx'), tfjs: join(outDir, 'tfjs') },
-    { output: OUTPUT, resolution: input.graph.input.resolution },
+    { output: input.output, resolution: input.graph.input.resolution },
     input.verify,
   );
 
@@ -91,13 +90,14 @@ export async function buildBundle(input: BundleInput, outDir: string): Promise<B
 }
 
 /** Mistakes of the caller that would otherwise make a bundle that contradicts itself. */
-function checkSizes({ graph, manifest, card }: BundleInput): void {
-  const outputs = outputSize(graph);
+function checkSizes({ output, graph, manifest, card }: BundleInput): void {
+  const { outputs } = graph;
   const { resolution } = graph.input;
   const { width, height } = manifest.preprocessing;
-  if (manifest.labels.length !== outputs || card.classes.length !== outputs)
+  const classes = output === 'logits' ? outputs : 0;
+  if (manifest.labels.length !== classes || (card.classes && card.classes.length !== classes))
     throw new Error(
-      `${outputs} outputs, but ${manifest.labels.length} labels and ${card.classes.length} classes on the card`,
+      `${outputs} outputs, but ${manifest.labels.length} labels and ${card.classes?.length ?? 0} classes on the card`,
     );
   if (width !== resolution || height !== resolution)
     throw new Error(`preprocessing gives ${width} x ${height} px, the network takes ${resolution} px`);
@@ -105,7 +105,7 @@ function checkSizes({ graph, manifest, card }: BundleInput): void {
 
 /** Every file but the manifest, by path in the bundle. */
 function encode(
-  { graph, tensors, card }: BundleInput,
+  { output, graph, tensors, card }: BundleInput,
   manifest: Omit<Manifest, 'files'>,
 ): Map<string, Uint8Array> {
   const { task, labels, preprocessing, genotype } = manifest;
@@ -120,10 +120,10 @@ function encode(
   );
   const contents = new Map<string, Uint8Array>([
     ['README.md', Buffer.from(renderCard(manifest, card))],
-    ['model.onnx', encodeOnnx(graph, OUTPUT, strings)],
+    ['model.onnx', encodeOnnx(graph, output, strings)],
     ['model.safetensors', writeSafetensors(tensors, strings)],
   ]);
-  for (const [name, bytes] of encodeTfjs(graph, OUTPUT, metadata)) contents.set(`tfjs/${name}`, bytes);
+  for (const [name, bytes] of encodeTfjs(graph, output, metadata)) contents.set(`tfjs/${name}`, bytes);
   return contents;
 }
 

@@ -1,11 +1,14 @@
 /** The model card: README.md of the bundle. */
-import type { ClassificationMetrics, Manifest } from '@ntaa/contracts';
-import { canonical, wilsonInterval } from '@ntaa/nas';
+import type { Manifest, Metrics } from '@ntaa/contracts';
+import { canonical } from '@ntaa/nas';
+import { headline, metricRows, sliceRows } from './card-metrics.js';
+import { count, fraction, millions, table } from './markdown.js';
 import { markdownText as text } from './text.js';
+import { answerOf, usage } from './usage.js';
 
 /** A network the model is compared with, measured on the same test split. */
 export interface ComparedNetwork {
-  metrics: ClassificationMetrics;
+  metrics: Metrics;
   /** Multiply-accumulates for one image. */
   macs: number;
   params: number;
@@ -15,8 +18,11 @@ export interface ComparedNetwork {
 export interface ModelCard {
   dataset: { name: string; images: { train: number; validation: number; test: number } };
   supernet: { name: string; source: string };
-  /** Test images of each class and how many of them were classified correctly, in the order of the labels. */
-  classes: { images: number; correct: number }[];
+  /**
+   * Test images of each class and how many of them were classified correctly, in the order of the labels; only where
+   * their labels are known.
+   */
+  classes?: { images: number; correct: number }[];
   /** Weights-only adaptation (WP&F) of a fixed architecture at the same training budget. */
   baseline?: ComparedNetwork;
   /** The largest net of the adapted supernet. */
@@ -32,32 +38,23 @@ export function renderCard(manifest: CardManifest, card: ModelCard): string {
     summary(manifest, card),
     data(manifest, card),
     metrics(manifest.metrics),
+    slices(manifest.metrics),
     comparison(manifest, card),
     perClass(manifest, card),
-    USAGE,
-    limits(card),
+    usage(manifest.outputs[0]!.name),
+    limits(manifest, card),
   ]
     .filter((section) => section !== '')
     .join('\n\n')
     .concat('\n');
 }
 
-const count = (value: number) => value.toLocaleString('en-US');
-const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
-const interval = ([low, high]: readonly [number, number]) => `${percent(low)} to ${percent(high)}`;
-const millions = (value: number) => `${(value / 1e6).toFixed(2)} M`;
-
-function table(head: string[], rows: string[][]): string {
-  const line = (cells: string[]) => `| ${cells.join(' | ')} |`;
-  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
-}
-
 function summary(manifest: CardManifest, { supernet }: ModelCard): string {
-  const { genotype, preprocessing, lineage, labels } = manifest;
+  const { genotype, preprocessing, lineage } = manifest;
   const rows = [
     ['Task', text(manifest.task)],
     ['Input', `one RGB image, ${preprocessing.width} x ${preprocessing.height} px after preprocessing`],
-    ['Output', `${labels.length} logits, one a class; softmax turns them into probabilities`],
+    ['Output', answerOf(manifest)],
     ['Multiply-accumulates an image', count(manifest.macs)],
     ['Parameters', count(manifest.params)],
     ['Architecture', text(canonical(genotype))],
@@ -77,33 +74,34 @@ function data({ labels, lineage }: CardManifest, { dataset }: ModelCard): string
   const { train, validation, test } = dataset.images;
   return [
     '## Data',
-    `Dataset: ${text(dataset.name)} (id ${text(lineage.dataset)}), ${labels.length} classes; ` +
+    `Dataset: ${text(dataset.name)} (id ${text(lineage.dataset)}), ` +
+      `${labels.length > 0 ? `${labels.length} classes; ` : ''}` +
       `${count(train)} training, ${count(validation)} validation and ${count(test)} test images. ` +
       'The test images took no part in training or selection.',
   ].join('\n\n');
 }
 
-function metrics(measured: ClassificationMetrics): string {
-  const { top1, top1_interval: range, top5, balanced_accuracy: balanced, loss, images } = measured;
-  const rows = [
-    ['Top-1 accuracy', `${percent(top1)} (95% interval ${interval(range)})`],
-    ['Top-5 accuracy', fraction(top5, images)],
-    ['Balanced accuracy', percent(balanced)],
-    ['Cross-entropy', `${loss.toFixed(4)} nats`],
-  ];
-  return `## Metrics on the ${count(images)} test images\n\n${table(['Metric', 'Value'], rows)}`;
+function metrics(measured: Metrics): string {
+  const rows = metricRows(measured);
+  return `## Metrics on the ${count(measured.images)} test images\n\n${table(['Metric', 'Value'], rows)}`;
 }
 
-/** A share of n images with its Wilson interval. */
-function fraction(share: number, n: number): string {
-  return `${percent(share)} (95% interval ${interval(wilsonInterval(Math.round(share * n), n))})`;
+function slices(measured: Metrics): string {
+  const { head, rows } = sliceRows(measured);
+  if (rows.length === 0) return '';
+  return [
+    '## Slices',
+    'The same test images by other columns of the dataset. Wide intervals mean few images, not equal quality; slices ' +
+      'that the dataset does not name were not looked at.',
+    table(head, rows),
+  ].join('\n\n');
 }
 
 function comparison(manifest: CardManifest, { baseline, largest }: ModelCard): string {
   if (!baseline && !largest) return '';
   const row = (name: string, network: ComparedNetwork) => [
     name,
-    `${percent(network.metrics.top1)} (${interval(network.metrics.top1_interval)})`,
+    headline(network.metrics).value,
     millions(network.macs),
     count(network.params),
   ];
@@ -114,12 +112,13 @@ function comparison(manifest: CardManifest, { baseline, largest }: ModelCard): s
     'Same test images for all; WP&amp;F (weight pretraining and finetuning) had the same training budget.';
   return [
     '## Comparison',
-    table(['Network', 'Top-1 (95% interval)', 'MACs', 'Parameters'], rows),
+    table(['Network', headline(manifest.metrics).name, 'MACs', 'Parameters'], rows),
     ...(baseline ? [note] : []),
   ].join('\n\n');
 }
 
 function perClass({ labels }: CardManifest, { classes }: ModelCard): string {
+  if (!classes) return '';
   const rows = labels.map((label, k) => {
     const { images, correct } = classes[k]!;
     const recall = images === 0 ? 'no test image' : fraction(correct / images, images);
@@ -128,39 +127,40 @@ function perClass({ labels }: CardManifest, { classes }: ModelCard): string {
   return `## Classes\n\n${table(['Class', 'Test images', 'Classified correctly'], rows)}`;
 }
 
-function limits(card: ModelCard): string {
+function limits({ task, outputs }: CardManifest, card: ModelCard): string {
   const sentences = [
-    'It answers with one of its classes for every image, also for one that shows none of them.',
+    ...(outputs[0]!.name === 'logits'
+      ? ['It answers with one of its classes for every image, also for one that shows none of them.']
+      : []),
     'The intervals say how far chance in drawing the test images reaches. They say nothing of images from another ' +
       'source, camera or time.',
-    'Probabilities were not calibrated.',
+    ...(outputs[0]!.name === 'logits' ? ['Probabilities were not calibrated.'] : []),
+    ...(LIMITS[task] ?? []),
     ...card.limits,
   ];
   return `## Limits\n\n${sentences.map((sentence) => `- ${sentence}`).join('\n')}`;
 }
 
-/** Reads everything from manifest.json, so it holds for every bundle. The bundle's test runs it. */
-const USAGE = `## Running it
-
-In the unpacked folder, after \`npm install onnxruntime-node sharp\`, save as \`predict.mjs\` and run \`node predict.mjs photo.jpg\`:
-
-\`\`\`js
-import { readFileSync } from 'node:fs';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
-import sharp from 'sharp';
-
-const { labels, preprocessing: p } = JSON.parse(readFileSync('manifest.json', 'utf8'));
-const { fit, kernel, background } = p;
-const pixels = await sharp(process.argv[2]).autoOrient().flatten({ background }).toColourspace('srgb')
-  .resize(p.width, p.height, { fit, kernel, background }).raw().toBuffer();
-const area = p.width * p.height;
-const image = Float32Array.from({ length: 3 * area }, (_, i) => {
-  const c = Math.floor(i / area);
-  return (pixels[(i % area) * 3 + c] * p.scale - p.mean[c]) / p.std[c];
-});
-const session = await InferenceSession.create('model.onnx');
-const { logits } = await session.run({ image: new Tensor('float32', image, [1, 3, p.height, p.width]) });
-console.log(labels[logits.data.indexOf(Math.max(...logits.data))]);
-\`\`\`
-
-\`tfjs/model.json\` is a TensorFlow.js GraphModel for browsers: \`tf.loadGraphModel\`, the same values as [N, H, W, 3]. \`model.safetensors\` holds the weights as trained, with the batch-norm statistics not yet folded into them.`;
+/** What such a model cannot do however well it was trained. */
+const LIMITS: Readonly<Record<string, readonly string[]>> = {
+  'gender-recognition': [
+    'It tells how pictures of people were labelled, not what gender somebody has: that cannot be seen in an image. It ' +
+      'knows the labels of its dataset only, and is wrong about everybody whom they do not fit.',
+    'Such models do worse on groups that their data lacks. The slices show it only for the columns that the dataset has.',
+    'It must not decide about people: access, prices, employment, policing.',
+  ],
+  'age-estimation': [
+    'It estimates how old a face looks, which differs from how old a person is. It must not be the only proof of age.',
+    'Ages that were rare in training are drawn towards the others; ages above 100 are answered with at most 100.',
+  ],
+  're-identification': [
+    'It ranks images by likeness. A near image is a candidate, not proof of identity; the nearest of a gallery is always ' +
+      'somebody, also when the person is not in it.',
+    'Identities of the test are others than those of training, but places, cameras and season are the same.',
+    'Searching for people in images of cameras is regulated by law in many places.',
+  ],
+  'domain-adaptation': [
+    'Labels of the target were never seen. That the answers fit it rests on the source looking like it, with the same ' +
+      'classes: one that the source lacks cannot be answered.',
+  ],
+};

@@ -28,7 +28,13 @@ const normals = (rng: Rng, shape: number[], deviation = 1): PlainTensor => {
 };
 
 /** Stem, inverted bottlenecks (a residual wherever shapes allow), head, pool, classifier; odd widths on purpose. */
-function randomGraph(seed: number, resolution: number, activation: Activation, outputs: number): StaticGraph {
+function randomGraph(
+  seed: number,
+  resolution: number,
+  activation: Activation,
+  outputs: number,
+  ending: 'linear' | 'softmax' | 'l2-normalise' = 'linear',
+): StaticGraph {
   const rng = new Rng('graph', seed);
   const nodes: StaticNode[] = [];
   let at = 'pixels';
@@ -59,8 +65,13 @@ function randomGraph(seed: number, resolution: number, activation: Activation, o
   conv('conv', 17, 1, 1, activation);
   nodes.push({ op: 'global-average-pool', name: 'pool', inputs: [at] });
   const weight = normals(rng, [channels, outputs], 0.5);
-  nodes.push({ op: 'linear', name: 'top', inputs: ['pool'], weight, bias: normals(rng, [outputs]) });
-  return { input: { name: 'pixels', resolution, channels: 3 }, nodes, output: 'top' };
+  const [scale, shift] = [normals(rng, [channels]), normals(rng, [channels], 0.1)];
+  nodes.push({ op: 'affine', name: 'neck', inputs: ['pool'], scale, shift });
+  nodes.push({ op: 'linear', name: 'top', inputs: ['neck'], weight, bias: normals(rng, [outputs]) });
+  const input = { name: 'pixels', resolution, channels: 3 } as const;
+  if (ending === 'linear') return { input, nodes, output: 'top', outputs };
+  nodes.push({ op: ending, name: 'end', inputs: ['top'] });
+  return { input, nodes, output: 'end', outputs };
 }
 
 interface Value {
@@ -100,6 +111,14 @@ function evaluate(node: StaticNode, x: Value, y: Value): Value {
       );
       return { size: 1, channels: data.length, data };
     }
+    case 'affine':
+      return { ...x, data: x.data.map((value, c) => value * node.scale.data[c]! + node.shift.data[c]!) };
+    case 'softmax': {
+      const exp = x.data.map(Math.exp);
+      return { ...x, data: exp.map((value) => value / exp.reduce((a, b) => a + b)) };
+    }
+    case 'l2-normalise':
+      return { ...x, data: x.data.map((value) => value / Math.hypot(...x.data)) };
     case 'conv':
     case 'depthwise':
       return convolve(node, x);
@@ -142,7 +161,7 @@ function expected(graph: StaticGraph, n: number) {
   const rows = Array.from({ length: n }, (_, i) =>
     reference(graph, images.subarray(i * size, (i + 1) * size)),
   );
-  return { images, n, logits: Float32Array.from(rows.flatMap((row) => [...row])) };
+  return { images, n, outputs: Float32Array.from(rows.flatMap((row) => [...row])) };
 }
 
 async function write(name: string, graph: StaticGraph) {
@@ -153,29 +172,32 @@ async function write(name: string, graph: StaticGraph) {
   return paths;
 }
 
-const CASES: [number, number, Activation, number][] = [
+const CASES: Parameters<typeof randomGraph>[] = [
   [1, 9, 'relu', 2],
   [2, 17, 'hswish', 7],
-  [3, 28, 'relu', 10],
-  [4, 31, 'hswish', 3],
+  [3, 28, 'relu', 10, 'softmax'],
+  [4, 31, 'hswish', 3, 'l2-normalise'],
   [5, 8, 'linear', 1],
 ];
 
-test.each(CASES)('graph %i at %i px with %s equals float64 loops in both runtimes', async (...args) => {
-  const [seed, resolution] = args;
-  const graph = randomGraph(...args);
-  expect(graph.nodes.some(({ op }) => op === 'add')).toBe(true);
-  const paths = await write(`graph${seed}`, graph);
-  const network = { output: 'logits', resolution };
-  // Two batch sizes from one file: N is dynamic.
-  for (const n of [1, 3]) {
-    const tensors = tf.memory().numTensors;
-    const found = await verifyFiles(paths, network, expected(graph, n));
-    expect(found.onnx).toBeLessThan(1e-5);
-    expect(found.tfjs).toBeLessThan(1e-5);
-    expect(tf.memory().numTensors).toBe(tensors);
-  }
-});
+test.each(CASES)(
+  'graph %i at %i px with %s, %i outputs, equals float64 loops in both runtimes',
+  async (...args) => {
+    const [seed, resolution] = args;
+    const graph = randomGraph(...args);
+    expect(graph.nodes.some(({ op }) => op === 'add')).toBe(true);
+    const paths = await write(`graph${seed}`, graph);
+    const network = { output: 'logits', resolution };
+    // Two batch sizes from one file: N is dynamic.
+    for (const n of [1, 3]) {
+      const tensors = tf.memory().numTensors;
+      const found = await verifyFiles(paths, network, expected(graph, n));
+      expect(found.onnx).toBeLessThan(1e-5);
+      expect(found.tfjs).toBeLessThan(1e-5);
+      expect(tf.memory().numTensors).toBe(tensors);
+    }
+  },
+);
 
 test('the TF.js model needs nothing of our engine: the plain JavaScript backend runs it too', async () => {
   const graph = randomGraph(...CASES[1]!);
@@ -214,7 +236,7 @@ test('a file whose outputs differ is refused with the measured difference', asyn
     expect(error.message).toContain(file);
     expect(error.message).toMatch(/differ by \d\.\d\de[+-]\d/);
   }
-  const logits = right.logits.slice();
-  logits[3] = NaN;
-  await expect(verifyFiles(paths, network, { ...right, logits })).rejects.toThrow('differ by NaN');
+  const outputs = right.outputs.slice();
+  outputs[3] = NaN;
+  await expect(verifyFiles(paths, network, { ...right, outputs })).rejects.toThrow('differ by NaN');
 });

@@ -9,13 +9,6 @@ export function valueNames(graph: StaticGraph, output: string): Map<string, stri
   return names;
 }
 
-/** K of the graph's [N, K] output. Throws Error when the graph does not end in a linear node. */
-export function outputSize(graph: StaticGraph): number {
-  const last = graph.nodes.find((node) => node.name === graph.output);
-  if (last?.op !== 'linear') throw new Error(`the graph's output ${graph.output} is not a linear node`);
-  return last.bias.data.length;
-}
-
 /** A copy with its four axes in another order: axis i of the result is axis `order[i]` of the tensor. */
 export function transpose({ shape, data }: PlainTensor, order: readonly number[]): PlainTensor {
   const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));

@@ -1,7 +1,7 @@
 /** Writes a static graph as ONNX (opset 17, IR 8): NCHW, explicit pads, one float32 input and one output. */
-import type { StaticGraph, StaticNode } from '@ntaa/supernet';
+import { LEAST_LENGTH, type StaticGraph, type StaticNode } from '@ntaa/supernet';
 import onnxProto from 'onnx-proto';
-import { bytesOf, outputSize, transpose, valueNames } from './layout.js';
+import { bytesOf, transpose, valueNames } from './layout.js';
 
 const { onnx } = onnxProto;
 const { AttributeProto, ModelProto, TensorProto } = onnx;
@@ -37,7 +37,7 @@ export function encodeOnnx(
       node: fragments.flatMap((fragment) => fragment.nodes),
       initializer: fragments.flatMap((fragment) => fragment.constants),
       input: [describe('image', ['N', channels, resolution, resolution])],
-      output: [describe(output, ['N', outputSize(graph)])],
+      output: [describe(output, ['N', graph.outputs])],
     },
   }).finish();
 }
@@ -54,6 +54,31 @@ function convert(node: StaticNode, names: ReadonlyMap<string, string>): Fragment
         nodes: [operator('GlobalAveragePool', inputs, pooled), operator('Flatten', [pooled], result)],
         constants: [],
       };
+    }
+    case 'softmax':
+      return { nodes: [operator('Softmax', inputs, result, [int('axis', -1)])], constants: [] };
+    case 'affine': {
+      const { scale, shift } = node;
+      const constants = [
+        constant(`${node.name}/scale`, scale.shape, scale.data),
+        constant(`${node.name}/shift`, shift.shape, shift.data),
+      ];
+      const scaled = `${result}/scaled`;
+      const nodes = [
+        operator('Mul', [inputs[0]!, constants[0]!.name!], scaled),
+        operator('Add', [scaled, constants[1]!.name!], result),
+      ];
+      return { nodes, constants };
+    }
+    case 'l2-normalise': {
+      const least = constant(`${node.name}/least`, [], Float32Array.of(LEAST_LENGTH));
+      const [length, divisor] = [`${result}/length`, `${result}/divisor`];
+      const nodes = [
+        operator('ReduceL2', inputs, length, [ints('axes', [-1]), int('keepdims', 1)]),
+        operator('Max', [length, least.name!], divisor),
+        operator('Div', [inputs[0]!, divisor], result),
+      ];
+      return { nodes, constants: [least] };
     }
     case 'linear': {
       const constants = [

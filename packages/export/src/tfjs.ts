@@ -5,8 +5,8 @@
  * while a graph has both as plain operators; it also needs tfjs-converter alone, and its fused operators (convolution,
  * bias and ReLU in one kernel) are what the browser backends run fastest.
  */
-import type { PlainTensor, StaticGraph, StaticNode } from '@ntaa/supernet';
-import { bytesOf, outputSize, valueNames } from './layout.js';
+import { LEAST_LENGTH, type PlainTensor, type StaticGraph, type StaticNode } from '@ntaa/supernet';
+import { bytesOf, valueNames } from './layout.js';
 import { safeJson } from './text.js';
 
 /** The shard size of TensorFlow's own converter, bytes. */
@@ -51,7 +51,7 @@ export function encodeTfjs(
   const { resolution, channels } = graph.input;
   const imageShape = dims([-1, resolution, resolution, channels]);
   const names = valueNames(graph, output);
-  const fragments = [constants(), ...graph.nodes.map((node) => convert(node, names))];
+  const fragments = [constants(graph), ...graph.nodes.map((node) => convert(node, names))];
   const weights = fragments.flatMap((fragment) => fragment.weights);
   const shards = split(weights);
   const model = {
@@ -61,7 +61,7 @@ export function encodeTfjs(
     signature: {
       inputs: { image: { name: 'image:0', dtype: 'DT_FLOAT', tensorShape: imageShape } },
       outputs: {
-        [output]: { name: `${output}:0`, dtype: 'DT_FLOAT', tensorShape: dims([-1, outputSize(graph)]) },
+        [output]: { name: `${output}:0`, dtype: 'DT_FLOAT', tensorShape: dims([-1, graph.outputs]) },
       },
     },
     userDefinedMetadata: metadata,
@@ -98,6 +98,30 @@ function convert(node: StaticNode, names: ReadonlyMap<string, string>): Fragment
         nodes: [operator('Mean', [inputs[0]!, 'const/axes'], result, { keep_dims: { b: false } })],
         weights: [],
       };
+    case 'softmax':
+      return { nodes: [operator('Softmax', inputs, result)], weights: [] };
+    case 'affine': {
+      const weights = [weight(`${node.name}/scale`, node.scale), weight(`${node.name}/shift`, node.shift)];
+      const scaled = `${result}/scaled`;
+      const nodes = [
+        operator('Mul', [inputs[0]!, weights[0]!.name], scaled),
+        operator('AddV2', [scaled, weights[1]!.name], result),
+      ];
+      return { nodes, weights };
+    }
+    case 'l2-normalise': {
+      const [square, sum, root, length] = ['square', 'sum', 'root', 'length'].map(
+        (part) => `${result}/${part}`,
+      ) as [...[string, string, string, string]];
+      const nodes = [
+        operator('Mul', [inputs[0]!, inputs[0]!], square),
+        operator('Sum', [square, 'const/last'], sum, { keep_dims: { b: true } }),
+        operator('Sqrt', [sum], root),
+        operator('Maximum', [root, 'const/least'], length),
+        operator('RealDiv', [inputs[0]!, length], result),
+      ];
+      return { nodes, weights: [] };
+    }
     case 'linear': {
       const weights = [weight(`${node.name}/weight`, node.weight), weight(`${node.name}/bias`, node.bias)];
       const attr = {
@@ -146,10 +170,17 @@ function convolution(node: Convolution, input: string, result: string): Fragment
 }
 
 /** What several nodes read. */
-function constants(): Fragment {
+function constants({ nodes }: StaticGraph): Fragment {
+  const normalised: Weight[] = nodes.some(({ op }) => op === 'l2-normalise')
+    ? [
+        { name: 'const/last', shape: [1], dtype: 'int32', data: Int32Array.of(1) },
+        { name: 'const/least', shape: [], dtype: 'float32', data: Float32Array.of(LEAST_LENGTH) },
+      ]
+    : [];
   return {
     nodes: [],
     weights: [
+      ...normalised,
       { name: 'const/axes', shape: [2], dtype: 'int32', data: Int32Array.of(1, 2) },
       { name: 'const/three', shape: [], dtype: 'float32', data: Float32Array.of(3) },
       { name: 'const/sixth', shape: [], dtype: 'float32', data: Float32Array.of(1 / 6) },

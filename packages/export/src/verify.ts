@@ -10,7 +10,7 @@ export interface VerifyInput {
   images: Float32Array;
   n: number;
   /** The service's own outputs for them, [n, K]. */
-  logits: Float32Array;
+  outputs: Float32Array;
 }
 
 /** Largest difference allowed, of an output of magnitude up to 1; larger outputs may differ in proportion. */
@@ -30,11 +30,11 @@ export async function verifyFiles(
     throw new Error(
       `verification needs [n, ${network.resolution}, ${network.resolution}, 3] values, got ${images.length}`,
     );
-  const onnx = compare('model.onnx', await runOnnx(paths.onnx, network, expected), expected.logits);
+  const onnx = compare('model.onnx', await runOnnx(paths.onnx, network, expected), expected.outputs);
   const tfjs = compare(
     'tfjs/model.json',
     await runTfjs(paths.tfjs, network.resolution, expected),
-    expected.logits,
+    expected.outputs,
   );
   return { onnx, tfjs };
 }

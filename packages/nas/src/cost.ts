@@ -4,12 +4,14 @@ import { largest, smallest } from './space.js';
 import { units } from './units.js';
 
 /**
- * Multiply-accumulates of the convolutions and the classifier for one image; trainable parameters (batch norm's gamma
- * and beta and the classifier's bias included); their size as float32.
+ * Multiply-accumulates of the convolutions and the classifier (or the neck) for one image; trainable parameters (batch
+ * norm's gamma and beta and the classifier's bias included); their size as float32.
  */
 export function cost(space: SearchSpace, genotype: Genotype, outputs: number): Cost {
-  let macs = space.head.width * outputs;
-  let params = (space.head.width + 1) * outputs;
+  const { width, neck } = space.head;
+  // Who delivers embeddings delivers no classifier.
+  let macs = neck ? width : width * outputs;
+  let params = neck ? width : (width + 1) * outputs;
   for (const layer of units(space, genotype).flatMap((unit) => unit.layers)) {
     const weights = layer.kernel ** 2 * (layer.depthwise ? 1 : layer.channelsIn) * layer.channelsOut;
     macs += weights * layer.size ** 2;

@@ -25,5 +25,6 @@ export {
   RACE,
   RACE_PASSES,
 } from './schedule.js';
-export { kendallTau, wilsonInterval } from './statistics.js';
+export { kendallTau, meanInterval, meanOf, standardError, wilsonInterval } from './statistics.js';
+export { AGE_BINS, headOutputs, taskSpace } from './task-space.js';
 export { units, type ConvLayer, type Unit } from './units.js';

@@ -57,3 +57,26 @@ export function wilsonInterval(successes: number, n: number, z = 1.96): [number,
   const half = (z / shrink) * Math.sqrt((p * (1 - p)) / n + z ** 2 / (4 * n ** 2));
   return [Math.max(0, centre - half), Math.min(1, centre + half)];
 }
+
+/** Interval [low, high] of the mean of values drawn independently, normal approximation; 95% for z = 1.96. */
+export function meanInterval(values: ArrayLike<number>, z = 1.96): [number, number] {
+  const half = z * standardError(values);
+  const mean = meanOf(values);
+  return [mean - half, mean + half];
+}
+
+export function meanOf(values: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]!;
+  return sum / values.length;
+}
+
+/** Of the mean; infinite for fewer than two values. */
+export function standardError(values: ArrayLike<number>): number {
+  const n = values.length;
+  if (n < 2) return Infinity;
+  const mean = meanOf(values);
+  let squares = 0;
+  for (let i = 0; i < n; i++) squares += (values[i]! - mean) ** 2;
+  return Math.sqrt(squares / (n - 1) / n);
+}

@@ -4,6 +4,7 @@ import { tf } from '@ntaa/engine';
 import { frozenSpace, units } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { Supernet } from './supernet.js';
+import { neckTensors } from './layout.js';
 import { plain, type NamedTensors } from './tensors.js';
 
 /**
@@ -21,6 +22,7 @@ export function extract(net: Supernet, genotype: Genotype): Supernet {
     for (const name of [`${layer.name}.bn.gamma`, `${layer.name}.bn.beta`])
       copy(name, () => net.active(name, [layer.channelsOut]));
   }
+  for (const { name, shape } of neckTensors(net.space)) copy(name, () => net.active(name, shape));
   const { width } = net.space.head;
   copy('classifier.weight', () => net.active('classifier.weight', [width, net.outputs]));
   copy('classifier.bias', () => net.active('classifier.bias', [net.outputs]));

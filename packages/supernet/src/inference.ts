@@ -8,6 +8,7 @@ import { layers, place, tf, type Buffer, type Heap } from '@ntaa/engine';
 import { units, type ConvLayer } from '@ntaa/nas';
 import { BN_EPSILON, type BnStatistics } from './batch-norm.js';
 import { KernelChain } from './kernel-chain.js';
+import { NECK, normaliseNeck } from './neck.js';
 import { classifierPanels, normOf, requireImages, shapeOf, weightOf } from './on-heap.js';
 import type { Supernet } from './supernet.js';
 
@@ -118,9 +119,20 @@ class Inference {
       for (const work of part < shape.batch ? rest : whole) work(from);
       this.#heap.kernels.poolMean(x, features + 4 * n * W, part, outHeight * outWidth, W);
     }
+    if (this.#net.space.head.neck) this.#normalise(this.#heap.floatsAt(features, count * W), statistics);
     const finish = { bias: this.#heap.pointer(this.#net.variable('classifier.bias')), activation: 0 };
     const a = layers.plain(features, W);
     layers.multiply(this.#heap, { a, panels, y: logits, M: count, N: outputs, K: W, finish });
+  }
+
+  /** The neck, in place. */
+  #normalise(features: Float32Array, statistics: BnStatistics): void {
+    const gamma = this.#heap.floats(this.#net.variable(`${NECK}.gamma`));
+    const { mean, variance } = statistics.get(NECK, gamma.length);
+    normaliseNeck(features, features, gamma, {
+      mean: this.#heap.floats(mean),
+      variance: this.#heap.floats(variance),
+    });
   }
 
   #norm({ norm, layer }: Step): layers.NormAreas {

@@ -2,6 +2,7 @@
 import type { SearchSpace } from '@ntaa/contracts';
 import { largest, units, type ConvLayer } from '@ntaa/nas';
 import type { Rng } from '@ntaa/random';
+import { NECK } from './neck.js';
 import { sizeOf } from './tensors.js';
 
 export interface TensorSpec {
@@ -19,7 +20,11 @@ export function transformName(layer: string, kernel: number): string {
 /** Every tensor, in the order in which initial values are drawn. */
 export function layout(space: SearchSpace, outputs: number): TensorSpec[] {
   const layers = units(space, largest(space)).flatMap((unit) => unit.layers);
-  return [...layers.flatMap((layer) => layerTensors(space, layer)), ...classifierTensors(space, outputs)];
+  return [
+    ...layers.flatMap((layer) => layerTensors(space, layer)),
+    ...neckTensors(space),
+    ...classifierTensors(space, outputs),
+  ];
 }
 
 function layerTensors(space: SearchSpace, layer: ConvLayer): TensorSpec[] {
@@ -48,6 +53,10 @@ function transforms(space: SearchSpace, name: string, largestKernel: number): Te
     });
   }
   return result;
+}
+
+export function neckTensors({ head }: SearchSpace): TensorSpec[] {
+  return head.neck ? [{ name: `${NECK}.gamma`, shape: [head.width], kind: 'gamma', weightDecay: 0 }] : [];
 }
 
 export function classifierTensors(space: SearchSpace, outputs: number): TensorSpec[] {

@@ -9,6 +9,8 @@ import { layers, place, tf, type Buffer, type Gradients, type Heap } from '@ntaa
 import { units, type ConvLayer } from '@ntaa/nas';
 import { BN_EPSILON, type BnCollector } from './batch-norm.js';
 import { KernelChain } from './kernel-chain.js';
+import type { Loss, LossOfOutputs, Objective } from './loss-gradients.js';
+import { momentsOf, NECK, neckBack, normaliseNeck, type NeckMoments } from './neck.js';
 import { classifierPanels, normOf, requireImages, shapeOf, weightOf } from './on-heap.js';
 import type { Supernet } from './supernet.js';
 
@@ -45,6 +47,8 @@ class Program {
   readonly #dlogits: Buffer;
   readonly #dfeatures: Buffer;
   #base = 0;
+  /** Of the pass under way: pooled features before the neck, and their moments. */
+  #neck: { pooled: Float32Array; moments: NeckMoments } | undefined;
 
   /**
    * For `batch` images of height x width; when `training`, everything is kept for the gradients. Throws RangeError when
@@ -129,8 +133,8 @@ class Program {
     this.#base = this.#heap.arena(this.#bytes);
   }
 
-  /** Forward and backward on `batch` images; adds to `into`. Writes the logits, returns the loss. */
-  train(images: number, targets: number, logits: number, batch: number, into: Gradients): number {
+  /** Forward and backward on `batch` images; adds to `into`. `targets`: where they lie. Writes the logits, returns the loss. */
+  train(images: number, targets: number | Loss, logits: number, batch: number, into: Gradients): number {
     this.#start();
     for (const node of this.#nodes) {
       this.#pack(node);
@@ -139,11 +143,29 @@ class Program {
     classifierPanels(this.#heap, this.#net, this.#at(this.#classifier));
     this.#classify(this.#at(this.#features), logits, batch);
     const gradient = this.#at(this.#dlogits);
-    const loss = layers.crossEntropy(this.#heap, { logits, targets, gradient }, batch, this.#net.outputs);
-    this.#classifyBack(batch, into);
+    let judged: LossOfOutputs | undefined;
+    let loss: number;
+    if (typeof targets === 'number')
+      loss = layers.crossEntropy(this.#heap, { logits, targets, gradient }, batch, this.#net.outputs);
+    else {
+      judged = this.#judge(targets, logits, batch);
+      loss = judged.loss;
+      this.#heap.floatsAt(gradient, judged.logits.length).set(judged.logits);
+    }
+    this.#classifyBack(batch, into, judged?.features);
     for (let i = this.#nodes.length - 1; i >= 0; i--)
       this.#convolveBack(this.#nodes[i]!, images, batch, into);
     return loss;
+  }
+
+  #judge(loss: Loss, logits: number, n: number): LossOfOutputs {
+    const features = this.#neck?.pooled ?? this.#featuresNow(n).slice();
+    return loss({ n, logits: this.#heap.floatsAt(logits, n * this.#net.outputs).slice(), features });
+  }
+
+  /** A view: of no use any more once memory has grown. */
+  #featuresNow(batch: number): Float32Array {
+    return this.#heap.floatsAt(this.#at(this.#features), batch * this.#net.space.head.width);
   }
 
   /** Forward with batch statistics, which `collector` is given. */
@@ -160,6 +182,7 @@ class Program {
     }
     classifierPanels(this.#heap, this.#net, this.#at(this.#classifier));
     this.#classify(features, logits, batch);
+    if (this.#neck) collector.add(NECK, this.#neck.moments.mean, this.#neck.moments.variance, batch);
   }
 
   #variable(name: string): number {
@@ -222,7 +245,7 @@ class Program {
     else heap.kernels.affine(z, y, M, N, scale, shift, activation);
   }
 
-  /** Global average pooling and the linear classifier. */
+  /** Global average pooling, the neck and the linear classifier. */
   #classify(features: number, logits: number, batch: number): void {
     const { kernels } = this.#heap;
     const last = this.#nodes.at(-1)!;
@@ -231,13 +254,26 @@ class Program {
     const [room = 0] = this.#heap.scratch(4 * pixels * W);
     for (let n = 0; n < batch; n++)
       kernels.poolMean(rows(n * pixels, pixels, room), features + 4 * n * W, 1, pixels, W);
+    if (this.#net.space.head.neck) this.#normalise(this.#heap.floatsAt(features, batch * W));
     const panels = this.#at(this.#classifier);
     const a = layers.plain(features, W);
     layers.multiply(this.#heap, { a, panels, y: logits, M: batch, N: outputs, K: W });
     kernels.addToRows(this.#variable('classifier.bias'), logits, batch, outputs);
   }
 
-  #classifyBack(batch: number, into: Gradients): void {
+  /** The neck, in place. */
+  #normalise(features: Float32Array): void {
+    const gamma = this.#gamma();
+    this.#neck = { pooled: features.slice(), moments: momentsOf(features, gamma.length) };
+    normaliseNeck(features, features, gamma, this.#neck.moments);
+  }
+
+  #gamma(): Float32Array {
+    return this.#heap.floats(this.#net.variable(`${NECK}.gamma`));
+  }
+
+  /** `more`: further gradients of the pooled features. */
+  #classifyBack(batch: number, into: Gradients, more?: Float32Array): void {
     const heap = this.#heap;
     const last = this.#nodes.at(-1)!;
     const [W, outputs, pixels] = [last.layer.channelsOut, this.#net.outputs, pixelsOf(last)];
@@ -252,6 +288,7 @@ class Program {
       input: { panels, to: layers.plain(dfeatures, W) },
     });
     heap.kernels.addRows(dlogits, into.pointer(heap, 'classifier.bias'), batch, outputs);
+    if (this.#neck || more) this.#featuresBack(heap.floatsAt(dfeatures, batch * W), into, more);
     const grad = this.#at(last.grad!);
     const arrived = this.#arrival(last);
     for (let n = 0; n < batch; n++) {
@@ -259,6 +296,15 @@ class Program {
       heap.kernels.poolMeanBack(dfeatures + 4 * n * W, at, 1, pixels, W);
       arrived(n * pixels, pixels, at);
     }
+  }
+
+  #featuresBack(d: Float32Array, into: Gradients, more: Float32Array | undefined): void {
+    if (this.#neck) {
+      const gamma = this.#gamma();
+      const dgamma = this.#heap.floatsAt(into.pointer(this.#heap, `${NECK}.gamma`), gamma.length);
+      neckBack(this.#neck.pooled, d, gamma, this.#neck.moments, dgamma);
+    }
+    more?.forEach((value, i) => (d[i]! += value));
   }
 
   /** To be told of rows of the gradient of a node's output: takes them through the activation and sums them up. */
@@ -364,16 +410,17 @@ export function lossGradientsOnHeap(
   heap: Heap,
   net: Supernet,
   genotype: Genotype,
-  [images, targets]: [tf.Tensor4D, tf.Tensor2D],
+  [images, objective]: [tf.Tensor4D, Objective],
   into: Gradients,
 ): { loss: number; logits: tf.Tensor2D } {
   const size = requireImages(images);
   const [batch] = size;
-  if (targets.shape[0] !== batch || targets.shape[1] !== net.outputs)
-    throw new RangeError(`targets have shape [${targets.shape.join(', ')}], not [${batch}, ${net.outputs}]`);
+  const soft = typeof objective === 'function' ? undefined : objective;
+  if (soft && (soft.shape[0] !== batch || soft.shape[1] !== net.outputs))
+    throw new RangeError(`targets have shape [${soft.shape.join(', ')}], not [${batch}, ${net.outputs}]`);
   const program = new Program(heap, net, genotype, size, true);
   const logits = heap.output([batch, net.outputs]);
-  const at = [images, targets, logits].map((tensor) => heap.pointer(tensor)) as [number, number, number];
-  const loss = program.train(...at, batch, into);
+  const targets = soft ? heap.pointer(soft) : (objective as Loss);
+  const loss = program.train(heap.pointer(images), targets, heap.pointer(logits), batch, into);
   return { loss, logits: tf.keep(tf.engine().makeTensorFromTensorInfo(logits) as tf.Tensor2D) };
 }

@@ -8,8 +8,16 @@ import { affine, batchNorm, native, tf, type Param } from '@ntaa/engine';
 import { units, type ConvLayer, type Unit } from '@ntaa/nas';
 import type { Rng } from '@ntaa/random';
 import { BN_EPSILON, BnCollector, type BnStatistics } from './batch-norm.js';
-import { classifierTensors, initialValue, layout, transformName, type TensorSpec } from './layout.js';
 import { inferOnHeap } from './inference.js';
+import {
+  classifierTensors,
+  initialValue,
+  layout,
+  neckTensors,
+  transformName,
+  type TensorSpec,
+} from './layout.js';
+import { NECK } from './neck.js';
 import { collectOnHeap } from './program.js';
 import { plain, requireTensor, sameShape, type NamedTensors, type PlainTensor } from './tensors.js';
 
@@ -38,15 +46,17 @@ export class Supernet {
   }
 
   /**
-   * Saved weights (see `tensors`). A classifier of another number of outputs, or none, is replaced by a fresh one.
+   * Saved weights (see `tensors`). A classifier of another number of outputs, or none, is replaced by a fresh one, and
+   * a neck that is missing is made.
    * Throws Error that names the first missing or misshapen tensor.
    */
   static load(space: SearchSpace, tensors: NamedTensors, outputs: number, rng: Rng): Supernet {
     const fresh = classifierTensors(space, outputs).some(
       ({ name, shape }) => !sameShape(tensors.get(name)?.shape ?? [], shape),
     );
+    const necks = neckTensors(space).flatMap(({ name }) => (tensors.has(name) ? [] : [name]));
     return new Supernet(space, outputs, (spec) =>
-      fresh && spec.kind.startsWith('classifier')
+      (fresh && spec.kind.startsWith('classifier')) || necks.includes(spec.name)
         ? initialValue(spec, rng)
         : requireTensor(tensors, spec.name, spec.shape).data,
     );
@@ -61,13 +71,17 @@ export class Supernet {
   }
 
   /**
-   * Images [N,R,R,3] (NHWC, normalised) to pooled features [N, head width] and logits [N, outputs], which the caller
-   * disposes of. Differentiable with 'batch' statistics only (see also `lossGradients`). Throws RangeError when the
+   * Images [N,R,R,3] (NHWC, normalised) to the features [N, head width] that the classifier reads (pooled, and through
+   * the neck where there is one) and logits [N, outputs], which the caller disposes of. Differentiable with 'batch' statistics only (see also `lossGradients`). Throws RangeError when the
    * genotype is not a member of the space.
    */
   forward(x: tf.Tensor4D, genotype: Genotype, bn: BnMode): { features: tf.Tensor2D; logits: tf.Tensor2D } {
     const heap = native();
-    if (!heap || bn === 'batch') return this.forwardTaped(x, genotype, bn);
+    if (!heap || bn === 'batch') {
+      const { pooled, ...outputs } = this.forwardTaped(x, genotype, bn);
+      pooled.dispose();
+      return outputs;
+    }
     return bn instanceof BnCollector
       ? collectOnHeap(heap, this, genotype, x, bn)
       : inferOnHeap(heap, this, genotype, x, bn);
@@ -75,18 +89,19 @@ export class Supernet {
 
   /**
    * `forward` in TensorFlow.js ops, for any engine. Differentiable with batch or with fixed statistics; only the
-   * genotype's slices receive gradients.
+   * genotype's slices receive gradients. `pooled`: the features before the neck; a tensor of its own.
    */
   forwardTaped(
     x: tf.Tensor4D,
     genotype: Genotype,
     bn: BnMode,
-  ): { features: tf.Tensor2D; logits: tf.Tensor2D } {
+  ): { pooled: tf.Tensor2D; features: tf.Tensor2D; logits: tf.Tensor2D } {
     return tf.tidy(() => {
       const last = units(this.space, genotype).reduce((y, unit) => this.#unit(y, unit, bn), x);
-      const features = tf.mean<tf.Tensor2D>(last, [1, 2]);
+      const pooled = tf.mean<tf.Tensor2D>(last, [1, 2]);
+      const features = this.space.head.neck ? this.#throughNeck(pooled, bn) : pooled.clone();
       const product = tf.matMul<tf.Tensor2D>(features, this.variable('classifier.weight') as tf.Tensor2D);
-      return { features, logits: tf.add<tf.Tensor2D>(product, this.variable('classifier.bias')) };
+      return { pooled, features, logits: tf.add<tf.Tensor2D>(product, this.variable('classifier.bias')) };
     });
   }
 
@@ -107,14 +122,33 @@ export class Supernet {
       : tf.conv2d(x, weight, stride, pad, 'NHWC', 1, 'floor');
     const gamma = this.active(`${name}.bn.gamma`, [channelsOut]) as tf.Tensor1D;
     const beta = this.active(`${name}.bn.beta`, [channelsOut]) as tf.Tensor1D;
+    return this.#normalised(z, `${name}.bn`, [gamma, beta], activation, bn);
+  }
+
+  /** Batch norm and activation. `name`: of the statistics. */
+  #normalised(
+    z: tf.Tensor4D,
+    name: string,
+    [gamma, beta]: [tf.Tensor1D, tf.Tensor1D],
+    activation: ConvLayer['activation'],
+    bn: BnMode,
+  ): tf.Tensor4D {
     if (bn === 'batch' || bn instanceof BnCollector) {
       const { y, mean, variance } = batchNorm(z, gamma, beta, { epsilon: BN_EPSILON, activation });
-      if (bn !== 'batch') bn.add(`${name}.bn`, mean.dataSync(), variance.dataSync(), x.shape[0]);
+      if (bn !== 'batch') bn.add(name, mean.dataSync(), variance.dataSync(), z.shape[0]);
       return y;
     }
-    const { mean, variance } = bn.get(`${name}.bn`, channelsOut);
+    const { mean, variance } = bn.get(name, gamma.size);
     const scale = tf.mul<tf.Tensor1D>(gamma, tf.rsqrt(tf.add(variance, BN_EPSILON)));
     return affine(z, scale, tf.sub(beta, tf.mul(mean, scale)), activation);
+  }
+
+  #throughNeck(pooled: tf.Tensor2D, bn: BnMode): tf.Tensor2D {
+    const [batch, width] = pooled.shape;
+    const x = tf.reshape<tf.Rank.R4>(pooled, [batch, 1, 1, width]);
+    const gamma = this.variable(`${NECK}.gamma`) as tf.Tensor as tf.Tensor1D;
+    const y = this.#normalised(x, NECK, [gamma, tf.zeros<tf.Rank.R1>([width])], 'linear', bn);
+    return tf.reshape<tf.Rank.R2>(y, [batch, width]);
   }
 
   /** The weights a layer of some genotype uses: HWIO, or HWC1 for a depthwise one. */

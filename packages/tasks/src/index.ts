@@ -1,15 +1,21 @@
 import type { TaskName } from '@ntaa/contracts';
+import { ageEstimation } from './age-estimation.js';
 import { classification } from './classification.js';
+import { domainAdaptation } from './domain-adaptation.js';
+import { genderRecognition } from './gender-recognition.js';
+import { reIdentification } from './re-identification.js';
 import type { Task } from './task.js';
 
-export type { Task } from './task.js';
+export { sliceColumns, slicesOf, type SliceColumn } from './slices.js';
+export type { BatchTruth, Judged, Sampler, Targets, Task, Truth } from './task.js';
 
-const implemented: readonly Task[] = [classification];
+const implemented: { readonly [N in TaskName]: Task } = {
+  classification,
+  're-identification': reIdentification,
+  'age-estimation': ageEstimation,
+  'gender-recognition': genderRecognition,
+  'domain-adaptation': domainAdaptation,
+};
 
-/** The implementation of a task; throws for one that is not built yet. */
-export function taskFor(name: TaskName): Task {
-  const task = implemented.find((candidate) => candidate.name === name);
-  if (!task)
-    throw new Error(`the task ${name} is not implemented; implemented: ${implemented.map((t) => t.name)}`);
-  return task;
-}
+/** The implementation of a task. */
+export const taskFor = (name: TaskName): Task => implemented[name];

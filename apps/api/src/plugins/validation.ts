@@ -176,6 +176,8 @@ function sentence(error: ErrorObject, params: Record<string, unknown>): string {
     }
     case 'const':
       return `must be ${show(params['allowedValue'])}`;
+    case 'enum':
+      return `must be one of ${(params['allowedValues'] as unknown[]).map(show).join(', ')}`;
     case 'anyOf':
       return `must be one of ${(choices(error) ?? []).map(show).join(', ')}`;
     case 'discriminator':

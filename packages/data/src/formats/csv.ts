@@ -1,11 +1,17 @@
-import { DatasetError, type ReportItem } from '@ntaa/contracts';
+import { AGES, DatasetError, type ReportItem } from '@ntaa/contracts';
 import { parse } from 'csv-parse/sync';
 import { skip, splitNamed, unlabelled, type Annotation, type Format, type Layout } from './layout.js';
 
 const isTable = (path: string) => /(^|\/)labels\.csv$/i.test(path);
 const TARGETS = ['label', 'identity', 'gender', 'age'] as const;
+const KNOWN = ['path', 'split', 'camera', 'domain', ...TARGETS] as readonly string[];
+/** Further columns that are kept, and characters of their values. */
+const ATTRIBUTES = { columns: 8, length: 40 };
 
-/** `labels.csv` with `path` (relative to it) and any of label, identity, camera, age, gender, domain, split. */
+/**
+ * `labels.csv` with `path` (relative to it) and any of label, identity, camera, age, gender, domain, split; with none of
+ * them the images are unlabelled. Further columns are kept as attributes. Splits may also be called query and gallery.
+ */
 export const csv: Format = {
   detect: (files) => files.some(({ path }) => isTable(path)),
   read(files, annotations) {
@@ -30,6 +36,7 @@ export const csv: Format = {
       else add(layout, conflicting, path, annotation, line);
     }
     for (const path of conflicting) layout.images.delete(path);
+    refuseImpossibleAges(rows, layout);
     for (const { path } of files)
       if (path !== table && !layout.images.has(path) && !conflicting.has(path))
         layout.skipped.push(unlabelled(path, 'no row of labels.csv names the file'));
@@ -71,8 +78,7 @@ function readTable(bytes: Buffer, table: string): { rows: Row[]; target: Layout[
   if (!columns.includes('path')) refuse('has no column "path"');
   const repeated = columns.find((name, i) => name !== '' && columns.indexOf(name) !== i);
   if (repeated !== undefined) refuse(`has two columns "${repeated}"`);
-  const target = TARGETS.find((name) => columns.includes(name));
-  if (!target) return refuse(`has none of the columns ${TARGETS.join(', ')}`);
+  const target = TARGETS.find((name) => columns.includes(name)) ?? null;
   return { rows: records.map(({ info, record }) => ({ line: info.lines, values: record })), target };
 }
 
@@ -92,19 +98,44 @@ function annotate(
 ): Annotation | Omit<ReportItem, 'path'> {
   const invalid = (detail: string) => ({ code: 'csv-row-invalid', detail });
   if (path === '') return invalid('the path is empty');
-  const label = values[target];
-  if (!label) return invalid(`${path} has no ${target}`);
-  const split = values.split ? splitNamed(values.split) : null;
-  if (values.split && !split) return invalid(`"${values.split}" is not train, validation or test`);
-  const annotation: Annotation = { path, label: label.normalize('NFC'), split };
+  const label = (target && values[target]) || null;
+  if (target && !TARGETS.some((name) => values[name])) return invalid(`${path} has no ${target}`);
+  const role = ROLES[values.split?.toLowerCase() ?? ''];
+  const split = role ? 'test' : values.split ? splitNamed(values.split) : null;
+  if (values.split && !split)
+    return invalid(`"${values.split}" is not train, validation, test, query or gallery`);
+  const annotation: Annotation = { path, label: label?.normalize('NFC') ?? null, split };
+  if (role) annotation.role = role;
   if (values.age) {
-    const age = Number(values.age);
-    if (!(age >= 0 && age <= 150)) return invalid(`"${values.age}" is not an age in years`);
+    const age = ageOf(values.age);
+    if (age === null) return invalid(`"${values.age}" is not an age in years, ${AGES.least} to ${AGES.most}`);
     annotation.age = age;
   }
   for (const name of ['identity', 'camera', 'gender', 'domain'] as const)
     if (values[name]) annotation[name] = values[name];
+  const further = Object.entries(values)
+    .filter(([name, value]) => name && value && !KNOWN.includes(name) && value.length <= ATTRIBUTES.length)
+    .slice(0, ATTRIBUTES.columns);
+  if (further.length > 0) annotation.attributes = Object.fromEntries(further);
   return annotation;
+}
+
+const ROLES: Readonly<Record<string, 'query' | 'gallery'>> = { query: 'query', gallery: 'gallery' };
+
+function ageOf(text: string): number | null {
+  const age = Number(text);
+  return age >= AGES.least && age <= AGES.most ? age : null;
+}
+
+/** Rows with an impossible age are skipped; a table that has no others says nothing of ages. */
+function refuseImpossibleAges(rows: readonly Row[], layout: Layout): void {
+  const first = rows.find(({ values }) => values.age && ageOf(values.age) === null);
+  if (!first || [...layout.images.values()].some(({ age }) => age !== undefined)) return;
+  throw new DatasetError(
+    'degenerate-target',
+    `no row of labels.csv has an age that people have (${AGES.least} to ${AGES.most} years); the first is "${first.values.age}"`,
+    `line ${first.line}`,
+  );
 }
 
 function add(

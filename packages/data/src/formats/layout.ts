@@ -7,10 +7,10 @@ export interface ListedFile {
   size: number;
 }
 
-/** What the archive's layout says about one image. */
-export type Annotation = { path: string; label: string; split: Split | null } & Pick<
+/** What the archive's layout says about one image. `label` null: nothing to tell it from others by. */
+export type Annotation = { path: string; label: string | null; split: Split | null } & Pick<
   Sample,
-  'identity' | 'camera' | 'age' | 'gender' | 'domain' | 'role'
+  'identity' | 'camera' | 'age' | 'gender' | 'domain' | 'attributes' | 'role'
 >;
 
 /** One pair of idx files: the images' member, and their labels. */
@@ -27,8 +27,8 @@ export interface Layout {
   images: Map<string, Annotation>;
   skipped: ReportItem[];
   warnings: ReportItem[];
-  /** Where labels come from: one value only means too few classes, or a target that does not vary. */
-  target: 'label' | 'identity' | 'age' | 'gender';
+  /** Where labels come from: one value only means too few classes, or a target that does not vary. null: nowhere. */
+  target: 'label' | 'identity' | 'age' | 'gender' | null;
   /** Instead of image files: arrays of raw pixels. */
   idx?: IdxSet[];
 }

@@ -3,7 +3,7 @@ import { decodeImage } from '@ntaa/data';
 import { buffer } from 'node:stream/consumers';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { Classifiers } from '../../inference.js';
+import { Runtimes, softmax } from '../../inference.js';
 import { readForm } from '../../multipart.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import { attachment, selectRange } from '../../ranges.js';
@@ -121,14 +121,14 @@ function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
 }
 
 function predictRoute(app: App, { db, store }: Deps, find: Find): void {
-  const classifiers = new Classifiers();
+  const runtimes = new Runtimes();
   app.post(
     '/v1/models/:id/predict',
     {
       config: { scope: 'read', form: PredictForm },
       schema: {
         tags,
-        summary: 'Classify images',
+        summary: "Predict from images: labels, ages or embeddings, by the model's task",
         params: Params,
         response: {
           200: Type.Object({ data: Type.Array(Prediction) }),
@@ -142,8 +142,8 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
       if (!file) throw new ProblemError('not-found', `${model.id} has no ONNX file to run.`);
       const { names, images } = await readImages(request, model);
       const load = async () => buffer(await store.get(file.key));
-      const all = await classifiers.classify(file.sha256, load, images, model.preprocessing);
-      return { data: all.map((probabilities, i) => toPrediction(names[i]!, model.labels, probabilities)) };
+      const { output, rows } = await runtimes.run(file.sha256, load, images, model.preprocessing);
+      return { data: rows.map((row, i) => toPrediction(names[i]!, model.labels, output, row)) };
     },
   );
 }
@@ -185,8 +185,18 @@ async function readImages(
   return { names, images };
 }
 
-function toPrediction(filename: string, labels: readonly string[], values: readonly number[]): Prediction {
-  const probabilities = values.map((probability, i) => ({ label: labels[i] ?? String(i), probability }));
+function toPrediction(
+  filename: string,
+  labels: readonly string[],
+  output: string,
+  row: Float32Array,
+): Prediction {
+  if (output === 'age') return { filename, age: row[0]! };
+  if (output === 'embedding') return { filename, embedding: [...row] };
+  const probabilities = softmax(row).map((probability, i) => ({
+    label: labels[i] ?? String(i),
+    probability,
+  }));
   const best = probabilities.reduce((a, b) => (b.probability > a.probability ? b : a));
   return { filename, label: best.label, confidence: best.probability, probabilities };
 }
