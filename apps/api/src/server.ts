@@ -18,6 +18,7 @@ import closeWithGrace from 'close-with-grace';
 import { pino } from 'pino';
 import { buildApp } from './app.js';
 import { startDispatcher } from './dispatcher.js';
+import { startDeliveries } from './webhooks/deliveries.js';
 
 /** Answers in progress have so long to end before the process does, milliseconds. */
 const GRACE_MS = 10_000;
@@ -58,6 +59,8 @@ async function start(): Promise<void> {
   opened.push(() => app.close());
   const dispatcher = await startDispatcher({ db, queue, log: logger });
   opened.push(() => dispatcher.close());
+  const deliveries = await startDeliveries({ db, queue, log: logger, allow: config.webhookAllow });
+  opened.push(() => deliveries.close());
   const { host, port } = config;
   const listenTextResolver = (address: string): string => `listening on ${address}`;
   const url = await app.listen({ host, port, listenTextResolver }).catch((error: unknown) => {

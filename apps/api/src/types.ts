@@ -25,6 +25,9 @@ export interface Deps {
   readonly limits?: Partial<Limits>;
 }
 
+/** Largest JSON body, bytes. */
+export const JSON_BYTES = 1024 * 1024;
+
 /** Protective limits, with their defaults in `DEFAULT_LIMITS`. */
 export interface Limits {
   /** Requests a second of one API key. */
@@ -72,6 +75,10 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the API key must be allowed to do. Every /v1 route names it; routes without one are public. */
     scope?: Scope;
+    /** Only keys of the operator's tenant may. */
+    operator?: true;
+    /** Does a request belong into the audit log? Default: when its method changes things. */
+    audit?: boolean;
     /** The URL itself, which only an authorised caller was given, is what allows the request. */
     signedUrl?: true;
     /** Schema of a multipart form, for the OpenAPI document only: the handler reads the parts itself. */

@@ -61,6 +61,8 @@ test('everything set', () => {
     AWS_SECRET_ACCESS_KEY: 'secret',
     NTAA_LOG_LEVEL: 'debug',
     NTAA_MAX_UPLOAD_BYTES: '1048576',
+    NTAA_WEBHOOK_ALLOW: 'hooks.internal, 10.0.0.0/8,::1',
+    NTAA_TRUSTED_PROXIES: '192.168.0.1',
   });
   expect(config).toMatchObject({
     host: '0.0.0.0',
@@ -70,6 +72,8 @@ test('everything set', () => {
     dataDir: '/var/lib/ntaa',
     redisUrl: 'rediss://cache:6380',
     maxUploadBytes: 1048576,
+    webhookAllow: ['hooks.internal', '10.0.0.0/8', '::1'],
+    trustedProxies: ['192.168.0.1'],
     s3: {
       bucket: 'models',
       endpoint: 'http://127.0.0.1:9000',
@@ -105,6 +109,9 @@ test.each([
   [{ S3_BUCKET: 'models' }, /S3_REGION is not set/],
   [{ AWS_ACCESS_KEY_ID: 'id' }, /AWS_SECRET_ACCESS_KEY is not set/],
   [{ AWS_SECRET_ACCESS_KEY: 's' }, /AWS_ACCESS_KEY_ID is not set/],
+  [{ NTAA_WEBHOOK_ALLOW: 'https://hooks.internal' }, /NTAA_WEBHOOK_ALLOW/],
+  [{ NTAA_WEBHOOK_ALLOW: 'hooks.internal, 10.0.0.0/33' }, /NTAA_WEBHOOK_ALLOW/],
+  [{ NTAA_TRUSTED_PROXIES: 'proxy' }, /NTAA_TRUSTED_PROXIES/],
   [{ PORT: '-1' }, /PORT/],
   [{ PORT: '0x10' }, /PORT/],
 ])('%j', (env, message) => {

@@ -32,6 +32,16 @@ export class Reader {
     return fallback;
   }
 
+  /** Comma-separated; empty when unset. */
+  list(name: string, usable: (entry: string) => boolean, remedy: string): string[] {
+    const entries = (this.text(name) ?? '')
+      .split(',')
+      .map((entry) => entry.trim())
+      .filter((entry) => entry !== '');
+    if (!entries.every(usable)) this.problem(name, 'is not usable', remedy);
+    return entries;
+  }
+
   choice<T extends string>(name: string, choices: readonly T[], fallback: T): T {
     const text = this.text(name);
     if (text === null) return fallback;

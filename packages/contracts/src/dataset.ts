@@ -17,6 +17,7 @@ export const DatasetCounts = Type.Object({
   images: Type.Integer(),
   skipped: Type.Integer(),
   bytes: Type.Integer({ description: 'Bytes of all accepted image files' }),
+  pixels: Type.Optional(Type.Integer({ description: 'Width x height of all of them' })),
   classes: Type.Integer(),
   /** Images per split as given by the archive; null where the archive names no splits (a seeded split is made per job). */
   splits: Type.Union([

@@ -7,4 +7,6 @@ export * from './list.js';
 export * from './model.js';
 export * from './problem.js';
 export * from './queue.js';
+export * from './tenant.js';
 export * from './upload.js';
+export * from './webhook.js';

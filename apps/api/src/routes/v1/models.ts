@@ -12,7 +12,7 @@ import type { App, Deps } from '../../types.js';
 const Params = Type.Object({ id: Id('mdl') });
 const tags = ['models'];
 /** One predict request: images, bytes of one, bytes of all. */
-const PREDICT = { images: 64, imageBytes: 20e6, bytes: 64e6 };
+export const PREDICT = { images: 64, imageBytes: 20e6, bytes: 64e6 };
 const PredictForm = Type.Object({
   file: Type.Array(Type.String({ contentMediaType: 'image/*' }), {
     minItems: 1,
@@ -66,6 +66,8 @@ function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
     url: '/v1/models/:id/download',
     config: {
       scope: 'read',
+      // Who took what out of the house.
+      audit: true,
       produces: { 200: ['application/octet-stream'], 206: ['application/octet-stream'] },
     },
     schema: {
@@ -125,7 +127,7 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
   app.post(
     '/v1/models/:id/predict',
     {
-      config: { scope: 'read', form: PredictForm },
+      config: { scope: 'read', audit: false, form: PredictForm },
       schema: {
         tags,
         summary: 'Classify images',
