@@ -94,6 +94,7 @@ function problemDocument(
 /** When to ask again, seconds; where nothing said so before. */
 const RETRY_AFTER: Partial<Record<ProblemCode, () => number>> = {
   unavailable: () => 5,
+  'too-many-requests': () => 1,
   'too-many-jobs': () => 10,
   'compute-exhausted': () => {
     const now = new Date();
@@ -110,7 +111,7 @@ export function sendProblem(
   const problem = problemDocument(code, detail, errors, { url: request.url, id: request.id });
   if (problem.status >= 500) request.log.error({ err: error }, 'request failed');
   const wait = RETRY_AFTER[code]?.();
-  if (wait !== undefined) void reply.header('retry-after', String(wait));
+  if (wait !== undefined && !reply.hasHeader('retry-after')) void reply.header('retry-after', String(wait));
   // What a handler had prepared for its success does not describe the problem.
   for (const name of ['content-length', 'content-disposition', 'etag', 'location', 'accept-ranges'])
     void reply.removeHeader(name);

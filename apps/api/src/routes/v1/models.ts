@@ -1,8 +1,8 @@
 import { DOWNLOAD_FORMATS, Id, ListOf, Model, PageQuery, Prediction, ProblemError } from '@ntaa/contracts';
-import { decodeImage } from '@ntaa/data';
 import { buffer } from 'node:stream/consumers';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import { ImageIntake } from '../../image-intake.js';
 import { Classifiers } from '../../inference.js';
 import { readForm } from '../../multipart.js';
 import { problems, ref } from '../../plugins/openapi.js';
@@ -124,6 +124,7 @@ function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
 
 function predictRoute(app: App, { db, store }: Deps, find: Find): void {
   const classifiers = new Classifiers();
+  const intake = new ImageIntake();
   app.post(
     '/v1/models/:id/predict',
     {
@@ -134,7 +135,7 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
         params: Params,
         response: {
           200: Type.Object({ data: Type.Array(Prediction) }),
-          ...problems(400, 404, 413, 415, 422),
+          ...problems(400, 404, 413, 415, 422, 429),
         },
       },
     },
@@ -142,7 +143,7 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
       const model = await find(request, request.params.id);
       const file = await db.models.file(request.principal.tenant, model.id, 'onnx');
       if (!file) throw new ProblemError('not-found', `${model.id} has no ONNX file to run.`);
-      const { names, images } = await readImages(request, model);
+      const { names, images } = await readImages(request, model, intake);
       const load = async () => buffer(await store.get(file.key));
       const all = await classifiers.classify(file.sha256, load, images, model.preprocessing);
       return { data: all.map((probabilities, i) => toPrediction(names[i]!, model.labels, probabilities)) };
@@ -154,6 +155,7 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
 async function readImages(
   request: FastifyRequest,
   model: Model,
+  intake: ImageIntake,
 ): Promise<{ names: string[]; images: Uint8Array[] }> {
   const names: string[] = [];
   const images: Uint8Array[] = [];
@@ -167,17 +169,18 @@ async function readImages(
   await readForm(request, options, async (part) => {
     const pointer = `/${part.fieldname}/${images.length}`;
     const name = part.filename || `image ${images.length + 1}`;
-    const encoded = await buffer(part.file);
-    bytes += encoded.length;
-    if (part.file.truncated || bytes > PREDICT.bytes)
-      throw new ProblemError(
-        'payload-too-large',
-        `${name}: an image may have ${PREDICT.imageBytes} bytes, and all of them ${PREDICT.bytes}.`,
-      );
+    const check = (size: number): void => {
+      bytes += size;
+      if (part.file.truncated || bytes > PREDICT.bytes)
+        throw new ProblemError(
+          'payload-too-large',
+          `${name}: an image may have ${PREDICT.imageBytes} bytes, and all of them ${PREDICT.bytes}.`,
+        );
+    };
     try {
-      images.push(await decodeImage(encoded, model.preprocessing));
+      images.push(await intake.decode(part.file, model.preprocessing, check));
     } catch (error) {
-      if (!(error instanceof ProblemError)) throw error;
+      if (!(error instanceof ProblemError) || error.code !== 'image-unreadable') throw error;
       throw new ProblemError(error.code, `${name}: ${error.message}`, [
         { pointer, code: error.code, detail: `${name}: ${error.message}` },
       ]);
