@@ -214,7 +214,7 @@ const TABLES: readonly ArchiveCase[] = [
     file: () => csv(`path,label\n${rows((i) => `"=cmd|'/c calc'!A${i % 2}"`)}`),
     becomes: 'ready',
   },
-  { name: 'csv: a million columns', file: () => csv(`path,label,${Array.from({ length: 1_000_000 }, (_, i) => `c${i}`).join()}\n${rows((i) => String(i % 2))}`), becomes: 'format-invalid' }, // prettier-ignore
+  { name: 'csv: 300,000 columns', file: () => csv(`path,label,${Array.from({ length: 300_000 }, (_, i) => `c${i}`).join()}\n${rows((i) => String(i % 2))}`), becomes: 'format-invalid' }, // prettier-ignore
   { name: 'csv: names of prototypes for columns', file: () => csv(`path,label,__proto__,constructor,toString\n${rows((i) => `${i % 2},x,y,z`)}`), becomes: 'ready' }, // prettier-ignore
   { name: 'csv: names of prototypes for classes', file: () => csv(`path,label\n${rows((i) => (i % 2 ? '__proto__' : 'constructor'))}`), becomes: 'ready' }, // prettier-ignore
   { name: 'csv: ages that are none', file: () => csv(`path,age\n${rows((i) => ['NaN', '-3', 'Infinity', '1e400', '200', '0x1f'][i] ?? String(20 + i))}`), becomes: 'too-few-images', reports: ['csv-row-invalid'] }, // prettier-ignore
@@ -258,7 +258,7 @@ const TABLES: readonly ArchiveCase[] = [
     file: () => csv(`path,label\n${rows((i) => 'x'.repeat(10_000) + (i % 2))}`),
     becomes: 'format-invalid',
   },
-  { name: 'csv: three million rows', file: () => zip([...GOOD, { path: 'labels.csv', data: `path,label\n${'a,b\n'.repeat(3e6)}`, method: 0 }]), becomes: 'format-invalid' }, // prettier-ignore
+  { name: 'csv: 600,000 rows', file: () => zip([...GOOD, { path: 'labels.csv', data: `path,label\n${'a,b\n'.repeat(6e5)}`, method: 0 }]), becomes: 'format-invalid' }, // prettier-ignore
   { name: 'csv: empty', file: () => csv(''), becomes: 'format-invalid' },
 ];
 

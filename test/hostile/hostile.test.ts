@@ -12,6 +12,7 @@ import { meanColourOnnx } from '../setup/onnx.js';
 import { claimedJob, succeedWithModel, type ApiStack } from '../setup/api.js';
 import sharp from 'sharp';
 import { BODIES, FORMS, RAW, SLOW, URLS } from './requests.js';
+import { rowsOf } from './rows.js';
 import { ADMIN, part, startTarget, type Answer, type Target } from './target.js';
 
 let target: Target;
@@ -276,6 +277,17 @@ describe('afterwards', () => {
       await stillFine();
     },
   );
+
+  test('no secret was written to logs, events, queue or errors', async () => {
+    expect(target.secrets.size).toBeGreaterThanOrEqual(6);
+    const said = target.said();
+    // The logs are there, and say who asked for what.
+    expect(said).toMatch(/"request_id":"req_/);
+    const kept = [said, target.refusals.join('\n'), await rowsOf(target.sql)];
+    for (const secret of target.secrets)
+      for (const text of kept) expect(text.includes(secret), secret).toBe(false);
+    expect(kept.join()).not.toMatch(/Bearer (?!KEY|\[secret\])/i);
+  });
 
   test('nothing is left in storage or scratch', async () => {
     const { body } = await uploads.get('images')!;

@@ -13,6 +13,7 @@ import pg from 'pg';
 import { processesOf, running, spawnUp, stop } from '../setup/service.js';
 import { startStack } from '../setup/stack.js';
 
+const AWS_SECRET = 'hostile-aws-secret-key';
 export const ADMIN = 'ntaa_hostile-corpus-admin-key';
 
 export interface Answer {
@@ -37,6 +38,10 @@ export interface Ask {
 
 export class Target {
   readonly #url: URL;
+  /** Everything that was secret so far. */
+  readonly secrets = new Set([ADMIN, AWS_SECRET]);
+  /** Bodies of all answers that were refusals. */
+  readonly refusals: string[] = [];
   readonly folder: string;
   readonly db: Database;
   readonly sql: pg.Pool;
@@ -66,6 +71,8 @@ export class Target {
         },
       });
       sent.end(bytes);
+      // The answer may come before all was sent.
+      sent.on('error', () => undefined);
       const [response] = (await once(sent, 'response')) as [import('node:http').IncomingMessage];
       const text = (await buffer(response)).toString();
       const status = response.statusCode!;
@@ -76,6 +83,10 @@ export class Target {
         text,
         body: json ? JSON.parse(text) : {},
       } as Answer;
+      if (status >= 400) this.refusals.push(text);
+      const { secret, parts = [] } = answer.body as { secret?: string; parts?: { url: string }[] };
+      if (secret) this.secrets.add(secret);
+      for (const { url } of parts) this.secrets.add(new URL(url).searchParams.get('token')!);
       if (status !== 429 || !answer.text.includes('requests a second')) return answer;
       await sleep(300);
     }
@@ -180,6 +191,8 @@ export async function startTarget(settings: Record<string, string> = {}): Promis
   const launcher = spawnUp(folder, {
     DATABASE_URL: stack.databaseUrl,
     NTAA_API_KEY: ADMIN,
+    AWS_ACCESS_KEY_ID: 'hostile',
+    AWS_SECRET_ACCESS_KEY: AWS_SECRET,
     NTAA_LOG_LEVEL: 'trace',
     NTAA_WORKERS: '2',
     NTAA_ENGINE: 'wasm',
@@ -191,7 +204,7 @@ export async function startTarget(settings: Record<string, string> = {}): Promis
   const shown = await running(launcher);
   const db = await openDatabase(stack.databaseUrl, { connections: 2 });
   const sql = new pg.Pool({ connectionString: stack.databaseUrl, max: 2 });
-  return new Target(shown['API']!.replace(/\/v1$/, ''), {
+  const target = new Target(shown['API']!.replace(/\/v1$/, ''), {
     ...{ folder, db, sql, said: () => said },
     async stop() {
       await stop({ launcher });
@@ -201,4 +214,6 @@ export async function startTarget(settings: Record<string, string> = {}): Promis
       await rm(folder, { recursive: true, force: true });
     },
   });
+  target.secrets.add(new URL(stack.databaseUrl).password);
+  return target;
 }

@@ -1,7 +1,7 @@
 /** Builds the service. Nothing listens here: server.ts does, and tests inject. */
 import multipart from '@fastify/multipart';
 import { newId } from '@ntaa/contracts';
-import Fastify from 'fastify';
+import Fastify, { LogController } from 'fastify';
 import type { Socket } from 'node:net';
 import { openJobFeed } from './plugins/job-feed.js';
 import { useAudit } from './plugins/audit.js';
@@ -38,6 +38,7 @@ export async function buildApp(deps: Deps): Promise<App> {
     forceCloseConnections: 'idle',
     // Whose word about the caller's address is taken.
     trustProxy: deps.config.trustedProxies.length ? [...deps.config.trustedProxies] : false,
+    logController: new LogController({ requestIdLogLabel: 'request_id' }),
     genReqId: ({ headers }) => {
       const given = headers['x-request-id'];
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : newId('req');
@@ -47,6 +48,11 @@ export async function buildApp(deps: Deps): Promise<App> {
     routerOptions: { ignoreTrailingSlash: false },
   });
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  app.addHook('preHandler', async (request) => {
+    const { id } = (request.params ?? {}) as { id?: string };
+    // What is logged of a job's requests can be found by the job, beside what its workers say.
+    if (id?.startsWith('job_')) request.log = request.log.child({ job: id });
+  });
   app.addHook('preClose', async () => {
     setTimeout(() => app.server.closeAllConnections(), limits.closeMs).unref();
   });

@@ -4,9 +4,9 @@ import { decodeImage, type PackOptions } from '@ntaa/data';
 import type { Readable } from 'node:stream';
 
 /** Encoded bytes that all requests together may hold. */
-const HELD = 48e6;
+const HELD = 22e6;
 /** What decoding one image may take. */
-const DECODING = 64e6;
+const DECODING = 49e6;
 
 export class ImageIntake {
   #held = 0;
@@ -28,7 +28,7 @@ export class ImageIntake {
         chunks.push(chunk);
       }
       check(size);
-      const turn = this.#turn.then(() => decodeImage(Buffer.concat(chunks), options, DECODING));
+      const turn = this.#turn.then(() => decodeImage(Buffer.concat(chunks.splice(0)), options, DECODING));
       this.#turn = turn.catch(() => undefined);
       return await turn;
     } finally {

@@ -13,6 +13,7 @@ import type {
   RawServerDefault,
 } from 'fastify';
 import type { Static, TSchema } from 'typebox';
+import type { Meters } from './meters.js';
 
 /** Everything the service stands on. The caller opens and closes these; the app only uses them. */
 export interface Deps {
@@ -23,6 +24,8 @@ export interface Deps {
   /** Default: silent. */
   readonly logger?: FastifyBaseLogger;
   readonly limits?: Partial<Limits>;
+  /** What the process counts beside the app; default: the app's own. */
+  readonly meters?: Meters;
 }
 
 /** Largest JSON body, bytes. */

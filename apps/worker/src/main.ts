@@ -12,6 +12,7 @@ import {
   storageOf,
   tellLauncher,
   whenOrphaned,
+  withoutSecrets,
 } from '@ntaa/config';
 import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
@@ -43,7 +44,11 @@ process.exit(0);
 async function run(): Promise<void> {
   const config = processConfig(process.env);
   const { databaseUrl, redisUrl } = config;
-  const log = pino({ level: config.logLevel, base: { app: 'worker', pid: process.pid } });
+  const log = pino({
+    level: config.logLevel,
+    base: { app: 'worker', pid: process.pid },
+    hooks: { streamWrite: withoutSecrets },
+  });
   const warn = (message: string): void => log.warn(message);
   await makeDataFolder(config.dataDir);
   const db = await openDependency(databaseOf(config), warn, (onError) =>

@@ -1,4 +1,6 @@
-import { resolve } from 'node:path';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { ConfigError, parseConfig } from './index.js';
 
@@ -127,4 +129,23 @@ test('secrets are never shown', () => {
   }).join('\n');
   expect(message).toMatch(/NTAA_API_KEY is not usable/);
   expect(message).not.toMatch(/short|hun|ter2/);
+});
+
+test('secrets in files', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ntaa-secrets-'));
+  const file = join(folder, 'url');
+  await writeFile(file, 'postgres://u:p@db/ntaa\n');
+  expect(parseConfig({ DATABASE_URL_FILE: file }).databaseUrl).toBe('postgres://u:p@db/ntaa');
+  // The variable itself comes first.
+  expect(parseConfig({ DATABASE_URL_FILE: file, DATABASE_URL: 'postgres://other/x' }).databaseUrl).toBe(
+    'postgres://other/x',
+  );
+  await writeFile(file, 'short');
+  expect(problemsOf({ NTAA_API_KEY_FILE: file })).toEqual([
+    expect.stringMatching(/^NTAA_API_KEY is not usable/),
+  ]);
+  await rm(folder, { recursive: true });
+  expect(problemsOf({ REDIS_URL_FILE: file })).toEqual([
+    expect.stringMatching(/^REDIS_URL_FILE=".*" cannot be read \(ENOENT\): name a file/),
+  ]);
 });

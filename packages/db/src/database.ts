@@ -3,6 +3,7 @@ import pg from 'pg';
 import { audit } from './audit.js';
 import { connect } from './client.js';
 import { datasets } from './datasets.js';
+import { figures } from './figures.js';
 import { garbage } from './garbage.js';
 import { idempotency } from './idempotency.js';
 import { jobs } from './jobs.js';
@@ -44,6 +45,7 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
     garbage: garbage(db),
     idempotency: idempotency(db),
     outbox: outbox(db),
+    figures: () => figures(db),
     listen: (on) => ears.listen(on),
     async ping() {
       await db.$queryRaw`SELECT 1`;

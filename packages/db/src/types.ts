@@ -67,9 +67,36 @@ export interface Database {
    * (`job` with null: any may have changed). Resolves, once listening, to the function that ends it.
    */
   listen(on: { job?: (id: string | null) => void; outbox?: () => void }): Promise<() => Promise<void>>;
+  /** For metrics. */
+  figures(): Promise<Figures>;
   /** Throws when the database does not answer. */
   ping(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Of all tenants together. Ages are of the oldest, in seconds; 0 when there is none. */
+export interface Figures {
+  readonly oldestJobSeconds: number;
+  readonly oldestDatasetSeconds: number;
+  readonly outboxWaiting: number;
+  readonly outboxLagSeconds: number;
+  /** Failures and attempts of all jobs there are. */
+  readonly failures: number;
+  readonly attempts: number;
+  /** Workers that hold a job. */
+  readonly workers: number;
+  /** Trained by all of them. */
+  readonly imagesPerSecond: number;
+  /** For how long the longest expired lease has not been taken back. */
+  readonly stalestLeaseSeconds: number;
+  readonly deliveriesPending: number;
+  readonly deliveriesFailed: number;
+  readonly oldestDeliverySeconds: number;
+  readonly computeSeconds: number;
+  /** Objects that could be deleted. */
+  readonly garbage: number;
+  /** Seconds that finished jobs took for a stage, together. */
+  readonly stages: readonly { kind: string; stage: string; seconds: number; jobs: number }[];
 }
 
 /** One page, newest first unless said otherwise; `next_cursor` is the `after` of the next one. */

@@ -2,6 +2,7 @@
 import type { Database } from '@ntaa/db';
 import type { Closable, Queue } from '@ntaa/queue';
 import type { FastifyBaseLogger } from 'fastify';
+import type { Meters } from '../meters.js';
 import { AddressGuard } from './guard.js';
 import { post } from './post.js';
 import { signedHeaders } from './signature.js';
@@ -21,6 +22,7 @@ export interface DeliveryOptions {
   readonly log: Pick<FastifyBaseLogger, 'info' | 'warn'>;
   /** Host names, addresses and ranges that are not public and yet may be told. */
   readonly allow: readonly string[];
+  readonly meters?: Pick<Meters, 'deliveries'>;
   /** Seconds before each further attempt. */
   readonly retries?: readonly number[];
 }
@@ -49,6 +51,9 @@ export function startDeliveries(options: DeliveryOptions): Promise<Closable> {
     // Receivers that were away come back to their deliveries one by one.
     const retrySeconds =
       error === null || pause === undefined || disable ? null : pause * (1 + Math.random() / 10);
+    options.meters?.deliveries.inc({
+      outcome: error === null ? 'delivered' : retrySeconds === null ? 'failed' : 'retried',
+    });
     await db.webhooks.conclude(id, attempt, { responseStatus: status, error, retrySeconds, disable });
     if (error !== null) log.warn({ delivery: id, type: claim.type, attempt, error }, 'webhook not delivered');
   });
