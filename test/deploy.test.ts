@@ -57,7 +57,9 @@ const seen = (variables: Record<string, string>): Record<string, string> =>
   Object.fromEntries(
     Object.entries(variables).map(([name, value]) => [
       name,
-      value.replace(/\$\{\w+:-([^}]*)\}/g, '$1').replace(/\/run\/secrets(\/ntaa)?(?=\/)/, join(folder, 'secrets')),
+      value
+        .replace(/\$\{\w+:-([^}]*)\}/g, '$1')
+        .replace(/\/run\/secrets(\/ntaa)?(?=\/)/, join(folder, 'secrets')),
     ]),
   );
 /** A shell command as Compose hands it on, with folders and port of the test's. */

@@ -5,8 +5,8 @@ import type { Readable } from 'node:stream';
 
 /** Encoded bytes that all requests together may hold. */
 const HELD = 22e6;
-/** What decoding one image may take. */
-const DECODING = 49e6;
+/** What decoding one image may take: 12 megapixels of a progressive JPEG or an interlaced PNG; any that comes in rows. */
+const DECODING = 36e6;
 
 export class ImageIntake {
   #held = 0;

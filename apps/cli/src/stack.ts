@@ -76,7 +76,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       name: 'API',
       script: new URL('../../api/lib/server.js', import.meta.url),
       node: API_NODE_OPTIONS,
-      env: { ...resolved, NTAA_API_KEY: key.secret },
+      // The C library keeps memory for every thread that decodes an image, otherwise.
+      env: { MALLOC_ARENA_MAX: '2', ...resolved, NTAA_API_KEY: key.secret },
     });
     processes.push(api);
     const workers = Array.from({ length: config.workers }, (_, i) => {

@@ -16,7 +16,7 @@ import type { App, Deps } from '../../types.js';
 const tags = ['tenants'];
 const Params = Type.Object({ id: TenantId });
 const config = { scope: 'admin', operator: true } as const;
-export const noSuchTenant = (id: string) => new ProblemError('not-found', `There is no tenant ${id}.`);
+const noSuchTenant = (id: string) => new ProblemError('not-found', `There is no tenant ${id}.`);
 
 export function tenantRoutes(app: App, { db }: Deps): void {
   app.post(
