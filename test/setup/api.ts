@@ -49,6 +49,9 @@ export async function startApi(
     s3,
     logLevel: 'silent' as const,
     maxUploadBytes: options.maxUploadBytes ?? 512 * 2 ** 20,
+    // Receivers of tests are on this machine.
+    webhookAllow: ['127.0.0.1'],
+    trustedProxies: [],
   };
   const secret = async (scopes: string[], tenant = 'default') =>
     (await db.keys.create({ name: scopes.join(), scopes, tenant })).secret;

@@ -1,9 +1,10 @@
 /** Builds the service. Nothing listens here: server.ts does, and tests inject. */
 import multipart from '@fastify/multipart';
 import { newId } from '@ntaa/contracts';
-import Fastify from 'fastify';
+import Fastify, { LogController } from 'fastify';
 import type { Socket } from 'node:net';
 import { openJobFeed } from './plugins/job-feed.js';
+import { useAudit } from './plugins/audit.js';
 import { useAuth } from './plugins/auth.js';
 import { useCollector } from './plugins/collector.js';
 import { useMetrics } from './plugins/metrics.js';
@@ -12,17 +13,17 @@ import { answerBrokenHttp, sendProblem, useProblems } from './plugins/problems.j
 import { useKeyRateLimit, useProtection } from './plugins/protection.js';
 import { useValidation } from './plugins/validation.js';
 import { healthRoutes } from './routes/health.js';
+import { accountRoutes } from './routes/v1/account.js';
 import { apiKeyRoutes } from './routes/v1/api-keys.js';
 import { datasetRoutes } from './routes/v1/datasets.js';
 import { jobRecordRoutes } from './routes/v1/job-records.js';
 import { jobRoutes } from './routes/v1/jobs.js';
 import { modelRoutes } from './routes/v1/models.js';
 import { supernetRoutes } from './routes/v1/supernets.js';
+import { tenantRoutes } from './routes/v1/tenants.js';
 import { uploadRoutes } from './routes/v1/uploads.js';
-import { DEFAULT_LIMITS, type App, type Deps, type Limits } from './types.js';
-
-/** Largest JSON body, bytes. */
-const JSON_BYTES = 1024 * 1024;
+import { webhookRoutes } from './routes/v1/webhooks.js';
+import { DEFAULT_LIMITS, JSON_BYTES, type App, type Deps, type Limits } from './types.js';
 
 export async function buildApp(deps: Deps): Promise<App> {
   const limits: Limits = { ...DEFAULT_LIMITS, ...deps.limits };
@@ -35,6 +36,9 @@ export async function buildApp(deps: Deps): Promise<App> {
     keepAliveTimeout: 72_000,
     http: { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 },
     forceCloseConnections: 'idle',
+    // Whose word about the caller's address is taken.
+    trustProxy: deps.config.trustedProxies.length ? [...deps.config.trustedProxies] : false,
+    logController: new LogController({ requestIdLogLabel: 'request_id' }),
     genReqId: ({ headers }) => {
       const given = headers['x-request-id'];
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : newId('req');
@@ -44,6 +48,11 @@ export async function buildApp(deps: Deps): Promise<App> {
     routerOptions: { ignoreTrailingSlash: false },
   });
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  app.addHook('preHandler', async (request) => {
+    const { id } = (request.params ?? {}) as { id?: string };
+    // What is logged of a job's requests can be found by the job, beside what its workers say.
+    if (id?.startsWith('job_')) request.log = request.log.child({ job: id });
+  });
   app.addHook('preClose', async () => {
     setTimeout(() => app.server.closeAllConnections(), limits.closeMs).unref();
   });
@@ -51,6 +60,7 @@ export async function buildApp(deps: Deps): Promise<App> {
   useValidation(app);
   await useProtection(app, limits);
   useAuth(app, deps, limits);
+  useAudit(app, deps);
   useKeyRateLimit(app, limits);
   // The limit on a file's size is kept by whoever reads it, with a better message.
   await app.register(multipart, { throwFileSizeLimit: false });
@@ -67,6 +77,9 @@ export async function buildApp(deps: Deps): Promise<App> {
   jobRecordRoutes(app, deps, feed, limits);
   modelRoutes(app, deps);
   apiKeyRoutes(app, deps);
+  tenantRoutes(app, deps);
+  accountRoutes(app, deps, limits);
+  webhookRoutes(app, deps);
   return app;
 }
 export type { App, Deps, Limits } from './types.js';

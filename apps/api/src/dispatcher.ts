@@ -5,12 +5,14 @@
 import type { QueuePayload } from '@ntaa/contracts';
 import type { Database, OutboxEntry } from '@ntaa/db';
 import type { Queue } from '@ntaa/queue';
+import type { Meters } from './meters.js';
 import { repeat, type LoopLog } from './repeat.js';
 
 export interface DispatcherOptions {
   readonly db: Database;
   readonly queue: Queue;
   readonly log: LoopLog;
+  readonly meters?: Pick<Meters, 'leasesLost' | 'requeued'>;
   /** Milliseconds between two looks; the outbox is also looked at when the database notifies. Defaults as given. */
   readonly every?: { readonly outbox?: number; readonly reap?: number; readonly reconcile?: number };
 }
@@ -21,6 +23,7 @@ export async function startDispatcher({
   db,
   queue,
   log,
+  meters,
   every = {},
 }: DispatcherOptions): Promise<{ close(): Promise<void> }> {
   const send = ({ name, payload, dedupe }: OutboxEntry) =>
@@ -30,12 +33,14 @@ export async function startDispatcher({
   });
   const reaper = repeat(every.reap ?? 2000, log, 'reaper', async () => {
     const jobs = await db.jobs.reap();
+    meters?.leasesLost.inc(jobs.length);
     if (jobs.length) log.warn({ jobs }, 'took jobs back from lost workers');
   });
   const reconciler = repeat(every.reconcile ?? 10_000, log, 'reconciler', async () => {
     for (const entry of await db.outbox.requeueCandidates()) {
       if (await queue.has(entry.name, entry.dedupe)) continue;
       log.warn({ entry }, 'not in the queue; adding it again');
+      meters?.requeued.inc({ name: entry.name });
       await send(entry);
     }
   });

@@ -45,6 +45,8 @@ export class Runtimes {
         intraOpNumThreads: 1,
         interOpNumThreads: 1,
         executionMode: 'sequential',
+        // Models here are small: nothing is gained by keeping memory for the next run.
+        enableCpuMemArena: false,
       });
     });
     this.#sessions.set(key, session);

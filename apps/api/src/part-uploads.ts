@@ -10,7 +10,7 @@ const MIB = 2 ** 20;
 /** Smallest part that S3 takes (but for the last), what we ask for, and how many there may be. */
 const PART = { least: 5 * MIB, usual: 32 * MIB, most: 1000 };
 /** An archive that unpacks to what a dataset may have, with what a tar adds to each of its files. */
-const LARGEST_ARCHIVE = DEFAULT_LIMITS.unpackedBytes + 1024 * DEFAULT_LIMITS.entries;
+export const LARGEST_ARCHIVE = DEFAULT_LIMITS.unpackedBytes + 1024 * DEFAULT_LIMITS.entries;
 /** How long an upload may take, hours. Presigned URLs cannot outlive the credentials they were signed with. */
 export const UPLOAD_HOURS = 24;
 

@@ -10,6 +10,7 @@ import {
   storageOf,
   tellLauncher,
   whenOrphaned,
+  withoutSecrets,
 } from '@ntaa/config';
 import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
@@ -18,6 +19,8 @@ import closeWithGrace from 'close-with-grace';
 import { pino } from 'pino';
 import { buildApp } from './app.js';
 import { startDispatcher } from './dispatcher.js';
+import { counted, createMeters } from './meters.js';
+import { startDeliveries } from './webhooks/deliveries.js';
 
 /** Answers in progress have so long to end before the process does, milliseconds. */
 const GRACE_MS = 10_000;
@@ -29,7 +32,8 @@ async function start(): Promise<void> {
   const { databaseUrl, redisUrl } = config;
   const logger = pino({
     level: config.logLevel,
-    redact: ['req.headers.authorization', 'req.headers.cookie', 'headers.authorization', 'apiKey', 'secret'],
+    base: { app: 'api', pid: process.pid },
+    hooks: { streamWrite: withoutSecrets },
   });
   /** What was opened so far, to be closed in the opposite order. */
   const opened: (() => Promise<unknown>)[] = [];
@@ -50,14 +54,17 @@ async function start(): Promise<void> {
     openQueue({ databaseUrl, redisUrl, onError }),
   );
   opened.push(() => queue.close());
-  const store = await openDependency(storageOf(config), warn, () => openStore(config));
+  const meters = createMeters();
+  const store = counted(await openDependency(storageOf(config), warn, () => openStore(config)), meters);
   opened.push(() => store.close());
   if (config.apiKey !== null) await db.keys.ensureBootstrap(config.apiKey);
 
-  const app = await buildApp({ db, queue, store, config, logger });
+  const app = await buildApp({ db, queue, store, config, logger, meters });
   opened.push(() => app.close());
-  const dispatcher = await startDispatcher({ db, queue, log: logger });
+  const dispatcher = await startDispatcher({ db, queue, log: logger, meters });
   opened.push(() => dispatcher.close());
+  const deliveries = await startDeliveries({ db, queue, log: logger, meters, allow: config.webhookAllow });
+  opened.push(() => deliveries.close());
   const { host, port } = config;
   const listenTextResolver = (address: string): string => `listening on ${address}`;
   const url = await app.listen({ host, port, listenTextResolver }).catch((error: unknown) => {

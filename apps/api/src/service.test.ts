@@ -108,6 +108,11 @@ test('the OpenAPI document lists every route and has no dangling reference', asy
         'POST /v1/models/{id}/predict',
       ],
       ...['POST /v1/api-keys', 'GET /v1/api-keys', 'DELETE /v1/api-keys/{id}'],
+      ...['POST /v1/tenants', 'GET /v1/tenants', 'GET /v1/tenants/{id}', 'PATCH /v1/tenants/{id}'],
+      ...['GET /v1/limits', 'GET /v1/usage', 'GET /v1/audit'],
+      ...['POST /v1/webhooks', 'GET /v1/webhooks', 'POST /v1/webhooks/{id}/ping'],
+      ...['GET', 'PATCH', 'DELETE'].map((method) => `${method} /v1/webhooks/{id}`),
+      'GET /v1/webhooks/{id}/deliveries',
     ].sort(),
   );
   const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]*)"/g)].map((m) => m[1]!);

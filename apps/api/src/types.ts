@@ -13,6 +13,7 @@ import type {
   RawServerDefault,
 } from 'fastify';
 import type { Static, TSchema } from 'typebox';
+import type { Meters } from './meters.js';
 
 /** Everything the service stands on. The caller opens and closes these; the app only uses them. */
 export interface Deps {
@@ -23,7 +24,12 @@ export interface Deps {
   /** Default: silent. */
   readonly logger?: FastifyBaseLogger;
   readonly limits?: Partial<Limits>;
+  /** What the process counts beside the app; default: the app's own. */
+  readonly meters?: Meters;
 }
+
+/** Largest JSON body, bytes. */
+export const JSON_BYTES = 1024 * 1024;
 
 /** Protective limits, with their defaults in `DEFAULT_LIMITS`. */
 export interface Limits {
@@ -72,6 +78,10 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the API key must be allowed to do. Every /v1 route names it; routes without one are public. */
     scope?: Scope;
+    /** Only keys of the operator's tenant may. */
+    operator?: true;
+    /** Does a request belong into the audit log? Default: when its method changes things. */
+    audit?: boolean;
     /** The URL itself, which only an authorised caller was given, is what allows the request. */
     signedUrl?: true;
     /** Schema of a multipart form, for the OpenAPI document only: the handler reads the parts itself. */

@@ -9,6 +9,8 @@ const HEALTHY = 60_000;
 export interface ProcessOptions {
   readonly name: string;
   readonly script: URL;
+  /** Options of Node's. */
+  readonly node?: readonly string[];
   readonly env: NodeJS.ProcessEnv;
   /** File descriptor for its output; undefined: this process's own. */
   readonly output: number | undefined;
@@ -49,9 +51,9 @@ export class ServiceProcess {
   }
 
   #start(): ChildProcess {
-    const { script, env, output } = this.#options;
+    const { script, env, output, node = [] } = this.#options;
     const stream = output ?? 'inherit';
-    return fork(script, [LAUNCHED], { env, execArgv: [], stdio: ['ignore', stream, stream, 'ipc'] });
+    return fork(script, [LAUNCHED], { env, execArgv: [...node], stdio: ['ignore', stream, stream, 'ipc'] });
   }
 
   #watch(child: ChildProcess): void {

@@ -18,6 +18,12 @@ import { ServiceProcess, type ReadyMessage } from './service-process.js';
 /** Workers save their jobs and answers in progress are finished within this time, ms. */
 const STOP_GRACE = 10_000;
 
+/**
+ * What passes through the API is short-lived: with a small young generation it is collected before it adds up. Together
+ * they save some 45 MB at rest (171 and then 144 instead of 191), and more while archives stream in.
+ */
+const API_NODE_OPTIONS = ['--max-semi-space-size=4', '--optimize-for-size'];
+
 export interface StackOptions {
   /** Environment variables; the children get them too. */
   readonly env: NodeJS.ProcessEnv;
@@ -78,7 +84,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       ...common,
       name: 'API',
       script: new URL('../../api/lib/server.js', import.meta.url),
-      env: { ...resolved, NTAA_API_KEY: key.secret },
+      node: API_NODE_OPTIONS,
+      // The C library keeps memory for every thread that decodes an image, otherwise.
+      env: { MALLOC_ARENA_MAX: '2', ...resolved, NTAA_API_KEY: key.secret },
     });
     processes.push(api);
     const add = (i: number): ServiceProcess => {

@@ -1,6 +1,5 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packAt, resolutionsToPack } from '@ntaa/adaptation';
 import { JobError } from '@ntaa/contracts';
 import { tinySpace } from '@ntaa/nas';
 import { ingest, RefusedDataset } from '@ntaa/data';
@@ -24,6 +23,8 @@ export async function ingestDataset(assignment: DatasetAssignment, link: Dataset
       scratch: work,
       ...(assignment.format !== null && { format: assignment.format }),
     });
+    // Only for what was accepted: with it comes the engine.
+    const { packAt, resolutionsToPack } = await import('@ntaa/adaptation');
     const prefix = `datasets/${assignment.datasetId}`;
     const packed: Record<string, StoredObjectRef> = {};
     for (const resolution of resolutionsToPack(tinySpace, result.index)) {

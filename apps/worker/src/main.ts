@@ -13,6 +13,7 @@ import {
   tellLauncher,
   visibleGpus,
   whenOrphaned,
+  withoutSecrets,
 } from '@ntaa/config';
 import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
@@ -45,7 +46,11 @@ process.exit(0);
 async function run(): Promise<void> {
   const config = processConfig(process.env);
   const { databaseUrl, redisUrl } = config;
-  const log = pino({ level: config.logLevel, base: { app: 'worker', pid: process.pid } });
+  const log = pino({
+    level: config.logLevel,
+    base: { app: 'worker', pid: process.pid },
+    hooks: { streamWrite: withoutSecrets },
+  });
   const warn = (message: string): void => log.warn(message);
   await makeDataFolder(config.dataDir);
   const db = await openDependency(databaseOf(config), warn, (onError) =>

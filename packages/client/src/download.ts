@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 
 export interface Downloaded {
@@ -25,8 +24,10 @@ export async function saveVerified(response: Response, path: string): Promise<Do
       yield chunk;
     }
   }
+  // Opened here: a stream that is still opening its file when the response breaks off would make it after its removal.
+  const file = await open(part, 'w');
   try {
-    await pipeline(measured, createWriteStream(part));
+    await pipeline(measured, file.createWriteStream());
     const sha256 = hash.digest('hex');
     const length = response.headers.get('content-length');
     if (length !== null && Number(length) !== size)
@@ -37,6 +38,7 @@ export async function saveVerified(response: Response, path: string): Promise<Do
     await rename(part, path);
     return { path, size, sha256 };
   } catch (error) {
+    await file.close().catch(() => undefined);
     await rm(part, { force: true });
     throw error;
   }

@@ -1,4 +1,6 @@
-import { resolve } from 'node:path';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { ConfigError, parseConfig } from './index.js';
 
@@ -61,6 +63,8 @@ test('everything set', () => {
     AWS_SECRET_ACCESS_KEY: 'secret',
     NTAA_LOG_LEVEL: 'debug',
     NTAA_MAX_UPLOAD_BYTES: '1048576',
+    NTAA_WEBHOOK_ALLOW: 'hooks.internal, 10.0.0.0/8,::1',
+    NTAA_TRUSTED_PROXIES: '192.168.0.1',
   });
   expect(config).toMatchObject({
     host: '0.0.0.0',
@@ -70,6 +74,8 @@ test('everything set', () => {
     dataDir: '/var/lib/ntaa',
     redisUrl: 'rediss://cache:6380',
     maxUploadBytes: 1048576,
+    webhookAllow: ['hooks.internal', '10.0.0.0/8', '::1'],
+    trustedProxies: ['192.168.0.1'],
     s3: {
       bucket: 'models',
       endpoint: 'http://127.0.0.1:9000',
@@ -105,6 +111,9 @@ test.each([
   [{ S3_BUCKET: 'models' }, /S3_REGION is not set/],
   [{ AWS_ACCESS_KEY_ID: 'id' }, /AWS_SECRET_ACCESS_KEY is not set/],
   [{ AWS_SECRET_ACCESS_KEY: 's' }, /AWS_ACCESS_KEY_ID is not set/],
+  [{ NTAA_WEBHOOK_ALLOW: 'https://hooks.internal' }, /NTAA_WEBHOOK_ALLOW/],
+  [{ NTAA_WEBHOOK_ALLOW: 'hooks.internal, 10.0.0.0/33' }, /NTAA_WEBHOOK_ALLOW/],
+  [{ NTAA_TRUSTED_PROXIES: 'proxy' }, /NTAA_TRUSTED_PROXIES/],
   [{ PORT: '-1' }, /PORT/],
   [{ PORT: '0x10' }, /PORT/],
 ])('%j', (env, message) => {
@@ -120,4 +129,23 @@ test('secrets are never shown', () => {
   }).join('\n');
   expect(message).toMatch(/NTAA_API_KEY is not usable/);
   expect(message).not.toMatch(/short|hun|ter2/);
+});
+
+test('secrets in files', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ntaa-secrets-'));
+  const file = join(folder, 'url');
+  await writeFile(file, 'postgres://u:p@db/ntaa\n');
+  expect(parseConfig({ DATABASE_URL_FILE: file }).databaseUrl).toBe('postgres://u:p@db/ntaa');
+  // The variable itself comes first.
+  expect(parseConfig({ DATABASE_URL_FILE: file, DATABASE_URL: 'postgres://other/x' }).databaseUrl).toBe(
+    'postgres://other/x',
+  );
+  await writeFile(file, 'short');
+  expect(problemsOf({ NTAA_API_KEY_FILE: file })).toEqual([
+    expect.stringMatching(/^NTAA_API_KEY is not usable/),
+  ]);
+  await rm(folder, { recursive: true });
+  expect(problemsOf({ REDIS_URL_FILE: file })).toEqual([
+    expect.stringMatching(/^REDIS_URL_FILE=".*" cannot be read \(ENOENT\): name a file/),
+  ]);
 });

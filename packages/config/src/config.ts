@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { Reader, type Environment } from './reader.js';
@@ -41,6 +42,10 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Largest request body, bytes; default 8 GiB. */
   readonly maxUploadBytes: number;
+  /** Host names, addresses and ranges (CIDR) that webhooks may lead to although they are not public. */
+  readonly webhookAllow: readonly string[];
+  /** Addresses and ranges of proxies, whose X-Forwarded-* headers are believed. */
+  readonly trustedProxies: readonly string[];
 }
 
 /** Bad configuration. The message lists every problem: variable, value, remedy. */
@@ -72,11 +77,30 @@ export function parseConfig(env: Environment): Config {
     s3: readS3(read),
     logLevel: read.choice('NTAA_LOG_LEVEL', LOG_LEVELS, 'info'),
     maxUploadBytes: read.integer('NTAA_MAX_UPLOAD_BYTES', 8 * 2 ** 30, 2 ** 20, Number.MAX_SAFE_INTEGER),
+    webhookAllow: read.list(
+      'NTAA_WEBHOOK_ALLOW',
+      (entry) => isRange(entry) || HOST_NAME.test(entry),
+      'give host names, addresses or ranges, as in hooks.internal,10.1.0.0/16',
+    ),
+    trustedProxies: read.list('NTAA_TRUSTED_PROXIES', isRange, 'give addresses or ranges, as in 10.0.0.0/8'),
   };
   if (config.databaseUrl && new URL(config.databaseUrl).pathname.length < 2)
     read.problem('DATABASE_URL', 'names no database', 'add one at the end, as in postgres://host:5432/ntaa');
   if (read.problems.length > 0) throw new ConfigError(read.problems);
   return config;
+}
+
+const HOST_NAME = /^(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*$/i;
+
+/** An IP address, with a prefix length or without. */
+function isRange(text: string): boolean {
+  const [address = '', prefix, ...more] = text.split('/');
+  const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address) as 0 | 4 | 6];
+  return (
+    bits > 0 &&
+    more.length === 0 &&
+    (prefix === undefined || (/^\d+$/.test(prefix) && Number(prefix) <= bits))
+  );
 }
 
 function readS3(read: Reader): S3Config | null {

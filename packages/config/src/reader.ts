@@ -1,4 +1,16 @@
+import { readFileSync } from 'node:fs';
+
 export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Variables that hold secrets. */
+const MAY_BE_FILES = new Set([
+  'NTAA_API_KEY',
+  'DATABASE_URL',
+  'REDIS_URL',
+  'AWS_ACCESS_KEY_ID',
+  'AWS_SECRET_ACCESS_KEY',
+  'AWS_SESSION_TOKEN',
+]);
 
 /** Reads variables one by one and collects what is wrong with them. An empty variable counts as unset. */
 export class Reader {
@@ -16,7 +28,21 @@ export class Reader {
   }
 
   text(name: string): string | null {
-    return this.#env[name]?.trim() || null;
+    return this.#env[name]?.trim() || this.#fromFile(name);
+  }
+
+  /** NAME_FILE names a file that holds the value, as secrets are given to containers. */
+  #fromFile(name: string): string | null {
+    const file = MAY_BE_FILES.has(name) ? this.#env[`${name}_FILE`]?.trim() : undefined;
+    if (!file) return null;
+    try {
+      return readFileSync(file, 'utf8').trim() || null;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      const problem = `${name}_FILE=${JSON.stringify(file)} cannot be read (${code ?? message}): name a file that this user may read`;
+      if (!this.problems.includes(problem)) this.problems.push(problem);
+      return null;
+    }
   }
 
   integer(name: string, fallback: number, least: number, most: number): number {
@@ -30,6 +56,16 @@ export class Reader {
       `give a whole number from ${least} to ${most}, or leave it unset (${fallback})`,
     );
     return fallback;
+  }
+
+  /** Comma-separated; empty when unset. */
+  list(name: string, usable: (entry: string) => boolean, remedy: string): string[] {
+    const entries = (this.text(name) ?? '')
+      .split(',')
+      .map((entry) => entry.trim())
+      .filter((entry) => entry !== '');
+    if (!entries.every(usable)) this.problem(name, 'is not usable', remedy);
+    return entries;
   }
 
   choice<T extends string>(name: string, choices: readonly T[], fallback: T): T {

@@ -1,5 +1,6 @@
 import { Type, type Static } from 'typebox';
 import { Id, Timestamp } from './ids.js';
+import { TenantId } from './tenant.js';
 
 /** `admin` includes the others. */
 export const SCOPES = ['read', 'write', 'admin'] as const;
@@ -10,6 +11,7 @@ export const ApiKeyRequest = Type.Object(
   {
     name: Type.String({ minLength: 1, maxLength: 200 }),
     scopes: Type.Array(Scope, { minItems: 1, maxItems: 10 }),
+    tenant: Type.Optional(TenantId),
   },
   { additionalProperties: false, $id: 'ApiKeyRequest' },
 );
@@ -21,7 +23,9 @@ export const ApiKey = Type.Object(
     object: Type.Literal('api_key'),
     name: Type.String(),
     scopes: Type.Array(Type.String()),
+    tenant: Type.String(),
     created_at: Timestamp,
+    last_used_at: Type.Union([Timestamp, Type.Null()], { description: 'To the minute' }),
     revoked_at: Type.Union([Timestamp, Type.Null()]),
   },
   { $id: 'ApiKey' },
@@ -35,6 +39,7 @@ export const CreatedApiKey = Type.Object(
     object: Type.Literal('api_key'),
     name: Type.String(),
     scopes: Type.Array(Type.String()),
+    tenant: Type.String(),
     /** Shown once: null when an Idempotency-Key replays the answer. */
     secret: Type.Union([Type.String(), Type.Null()]),
   },

@@ -18,6 +18,7 @@ export const DatasetCounts = Type.Object({
   images: Type.Integer(),
   skipped: Type.Integer(),
   bytes: Type.Integer({ description: 'Bytes of all accepted image files' }),
+  pixels: Type.Optional(Type.Integer({ description: 'Width x height of all of them' })),
   classes: Type.Integer(),
   /** What the images are annotated with, which decides what tasks they can serve; datasets of old have none. */
   columns: Type.Optional(ColumnCounts),

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Type } from 'typebox';
 
-export type IdKind = 'ds' | 'sn' | 'job' | 'mdl' | 'key' | 'req' | 'up';
+export type IdKind = 'ds' | 'sn' | 'job' | 'mdl' | 'key' | 'req' | 'up' | 'ten' | 'wh' | 'msg';
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /** A prefixed id that sorts by creation time: 9 characters of milliseconds, 13 random ones (65 bits). */

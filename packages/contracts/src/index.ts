@@ -9,4 +9,6 @@ export * from './model.js';
 export * from './problem.js';
 export * from './queue.js';
 export * from './task.js';
+export * from './tenant.js';
 export * from './upload.js';
+export * from './webhook.js';

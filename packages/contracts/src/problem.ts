@@ -15,8 +15,11 @@ export const PROBLEMS = {
   'validation-failed': [422, 'The request is not valid'],
   'idempotency-mismatch': [422, 'This Idempotency-Key was used with another body'],
   'constraint-infeasible': [422, 'No architecture of the search space meets the constraints'],
+  'quota-exceeded': [422, 'More than the quota allows'],
   'image-unreadable': [422, 'The image could not be decoded'],
   'too-many-requests': [429, 'Too many requests'],
+  'too-many-jobs': [429, 'Too many jobs that have not ended'],
+  'compute-exhausted': [429, "The month's compute is used up"],
   internal: [500, 'Something went wrong on our side'],
   unavailable: [503, 'A service this depends on is not reachable'],
 } as const satisfies Record<string, readonly [number, string]>;
@@ -77,6 +80,7 @@ export const DATASET_CODES = [
   'too-many-classes',
   'degenerate-target',
   'reid-protocol',
+  'quota-exceeded',
   'decoder-crashed',
   // Through no fault of the archive, and after many tries:
   'upload-missing',

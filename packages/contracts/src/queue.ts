@@ -4,6 +4,7 @@ import { Type, type Static } from 'typebox';
 export const QUEUE_JOBS = {
   'dataset.validate': Type.Object({ dataset_id: Type.String() }),
   'job.run': Type.Object({ job_id: Type.String() }),
+  'webhook.deliver': Type.Object({ delivery_id: Type.String() }),
 } as const;
 export type QueueJobName = keyof typeof QUEUE_JOBS;
 // Derived once for all: Static of a type parameter keeps the compiler busy for seconds.

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { ProblemError } from '@ntaa/contracts';
+import type { Metadata } from 'sharp';
 import { fingerprint, sizeForPrint, type Fingerprint } from './fingerprint.js';
 import { sharp } from './sharp.js';
 import type { PackOptions } from './types.js';
@@ -59,9 +60,14 @@ function openImage(bytes: Uint8Array, pixels: number) {
   return sharp(bytes, { failOn: 'error', limitInputPixels: pixels, sequentialRead: true });
 }
 
-/** Whether a PNG lacks its last chunk, or a WebP is shorter than it says. (Of a JPEG the decoder says it.) */
+/**
+ * Whether a PNG lacks its last chunk, a JPEG an end after its last scan, or a WebP is shorter than it says. The decoder says
+ * so, too, but of images decoded at the same time it may have another's words.
+ */
 function endsEarly(bytes: Uint8Array): boolean {
   const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (file[0] === 0xff)
+    return file.lastIndexOf('ffd9', undefined, 'hex') < file.lastIndexOf('ffda', undefined, 'hex');
   if (file[0] === 0x89) return !file.includes('IEND');
   return ascii(file, 0, 4) === 'RIFF' && file.readUInt32LE(4) + 8 > file.length;
 }
@@ -106,15 +112,43 @@ export async function inspectImage(bytes: Uint8Array, pixels = PIXELS): Promise<
 }
 
 /**
+ * Bytes that decoding takes of an image that cannot be decoded row by row: a WebP, an interlaced PNG, a progressive JPEG,
+ * or a PNG to be turned upright. 0 for the others. (A JPEG is turned when it has been shrunk.)
+ */
+function bytesToDecode(about: Metadata, lossy: boolean): number {
+  const { format, width, height, channels, depth, isProgressive, orientation = 1, chromaSubsampling } = about;
+  const pixels = width * height;
+  // Lossless WebP is held twice. An extended one does not say at once what it is.
+  if (format === 'webp') return pixels * (lossy ? 4 : 8);
+  // Coefficients of 16 bits, of colours in half the resolution or not.
+  if (format === 'jpeg')
+    return isProgressive ? pixels * (chromaSubsampling === '4:2:0' ? 3 : 2 * channels) : 0;
+  return isProgressive || orientation > 4 ? pixels * channels * (depth === 'ushort' ? 2 : 1) : 0;
+}
+
+/**
  * Decodes one image (encoded bytes, or the path of a file) as Preprocessing says.
  * @returns uint8 RGB [height, width, 3].
+ * @param memory bytes that decoding may take beside the image's own.
  * @throws {ProblemError} `image-unreadable` when it is not a whole JPEG, PNG or WebP of at most 50 Mpx.
  */
-export async function decodeImage(image: Uint8Array | string, options: PackOptions): Promise<Uint8Array> {
+export async function decodeImage(
+  image: Uint8Array | string,
+  options: PackOptions,
+  memory = Infinity,
+): Promise<Uint8Array> {
   const { width, height, fit, kernel, background } = options;
   const bytes = typeof image === 'string' ? await readFile(image) : image;
   try {
     sniff(bytes);
+    if (
+      memory < Infinity &&
+      bytesToDecode(await openImage(bytes, PIXELS).metadata(), ascii(bytes, 12, 16) === 'VP8 ') > memory
+    )
+      throw new ImageError(
+        'image-too-large',
+        'the image is too large to be decoded as a whole; save it without interlacing (as a baseline JPEG), or smaller',
+      );
     const pixels = await openImage(bytes, PIXELS)
       .autoOrient()
       .flatten({ background })

@@ -131,6 +131,7 @@ export function judge(
     images: samples.length,
     skipped: findings.skipped.length,
     bytes: samples.reduce((sum, { length }) => sum + length, 0),
+    pixels: samples.reduce((sum, { width, height }) => sum + width * height, 0),
     classes: names.length,
     columns,
     splits,

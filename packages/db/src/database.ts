@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { audit } from './audit.js';
 import { connect } from './client.js';
 import { datasets } from './datasets.js';
+import { figures } from './figures.js';
 import { garbage } from './garbage.js';
 import { idempotency } from './idempotency.js';
 import { jobs } from './jobs.js';
@@ -12,7 +14,9 @@ import { migrate } from './migrate.js';
 import { models } from './models.js';
 import { outbox } from './outbox.js';
 import { supernets } from './supernets.js';
+import { tenants } from './tenants.js';
 import { uploads } from './uploads.js';
+import { webhooks } from './webhooks.js';
 import { workers } from './workers.js';
 import type { Database, DatabaseOptions } from './types.js';
 
@@ -30,16 +34,20 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
   const db = connect(url, options.connections ?? 10);
   const ears = listener(url, options.onError ?? (() => undefined));
   return {
+    tenants: tenants(db),
     keys: keys(db),
+    audit: audit(db),
     datasets: datasets(db),
     supernets: supernets(db),
     jobs: { ...jobs(db), ...leases(db) },
     models: models(db),
     uploads: uploads(db),
+    webhooks: webhooks(db),
     garbage: garbage(db),
     workers: workers(db),
     idempotency: idempotency(db),
     outbox: outbox(db),
+    figures: () => figures(db),
     listen: (on) => ears.listen(on),
     async ping() {
       await db.$queryRaw`SELECT 1`;

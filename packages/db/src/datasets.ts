@@ -4,8 +4,10 @@ import type { Prisma } from './generated/client.js';
 import { datasetFolder, discard } from './garbage.js';
 import { enqueue } from './outbox.js';
 import { newestFirst, pageOf } from './page.js';
+import { requireRoom } from './quotas.js';
 import { toDataset } from './rows.js';
-import { UploadUsed, type Datasets, type NewDataset } from './types.js';
+import { QuotaExceeded, UploadUsed, type Datasets, type NewDataset } from './types.js';
+import { announce } from './webhooks.js';
 
 const UNFINISHED = JOB_STATUSES.filter((status) => !isTerminal(status));
 
@@ -33,20 +35,36 @@ export function datasets(db: Client): Datasets {
     id: string,
     refused: boolean,
     data: Prisma.DatasetUpdateManyMutationInput,
+    wanted: Parameters<typeof requireRoom>[2] = {},
   ): Promise<boolean> {
     return db.$transaction(async (tx) => {
+      const before = await tx.dataset.findUnique({ where: { id } });
+      if (before?.status === 'validating') await requireRoom(tx, before.tenantId, wanted);
       const { count } = await tx.dataset.updateMany({ where: { id, status: 'validating' }, data });
       if (count === 0) return false;
-      const { uploadKey } = await tx.dataset.findUniqueOrThrow({ where: { id } });
+      const row = await tx.dataset.findUniqueOrThrow({ where: { id } });
+      const { uploadKey, tenantId, name, status } = row;
       await discard(tx, refused ? [datasetFolder(id), uploadKey] : [uploadKey]);
+      const { error = null } = (row.report ?? {}) as { error?: unknown };
+      const type = refused ? 'dataset.invalid' : 'dataset.ready';
+      await announce(tx, tenantId, type, { id, object: 'dataset', name, status, error });
       return true;
     });
   }
 
+  const refuse: Datasets['markInvalid'] = (id, report, { format, counts } = {}) =>
+    settle(id, true, {
+      ...{ status: 'invalid', report: json(report) },
+      ...(format ? { format } : {}),
+      ...(counts ? { counts: json(counts) } : {}),
+    });
+
   return {
     create({ id, name, format, tenant, uploadKey, sha256, bytes, upload }) {
       const write = async (tx: Tx) => {
+        // What came in parts had its bytes reserved when it began.
         if (upload !== undefined) await use(tx, tenant, upload, id);
+        else await requireRoom(tx, tenant, { bytes });
         await tx.garbage.deleteMany({ where: { key: datasetFolder(id) } });
         const row = await tx.dataset.create({
           data: { id, tenantId: tenant, name, format, uploadKey, sha256, bytes },
@@ -67,26 +85,22 @@ export function datasets(db: Client): Datasets {
       const where = { ...query.where, ...(options.status ? { status: options.status } : {}) };
       return pageOf(await db.dataset.findMany({ ...query, where }), query.take, (row) => row.id, toDataset);
     },
-    markReady(id, ready) {
-      return settle(id, false, {
-        status: 'ready',
-        format: ready.format,
-        counts: json(ready.counts),
-        labels: json(ready.labels),
-        report: json(ready.report),
-        pack: json(ready.pack),
-        readyAt: new Date(),
-        ...(ready.sha256 === undefined ? {} : { sha256: ready.sha256 }),
-      });
+    async markReady(id, { format, counts, labels, report, pack, sha256 }) {
+      const { images, pixels = 0 } = counts;
+      const columns = {
+        ...{ status: 'ready', format, counts: json(counts), labels: json(labels), report: json(report) },
+        ...{ pack: json(pack), pixels, readyAt: new Date() },
+        ...(sha256 === undefined ? {} : { sha256 }),
+      };
+      try {
+        return await settle(id, false, columns, { images, pixels });
+      } catch (error) {
+        if (!(error instanceof QuotaExceeded)) throw error;
+        const refusal = { code: 'quota-exceeded', detail: error.message, where: null };
+        return refuse(id, { ...report, error: refusal }, { format, counts });
+      }
     },
-    markInvalid(id, report, { format, counts } = {}) {
-      return settle(id, true, {
-        status: 'invalid',
-        report: json(report),
-        ...(format ? { format } : {}),
-        ...(counts ? { counts: json(counts) } : {}),
-      });
-    },
+    markInvalid: refuse,
     async postpone(id) {
       const rows = await db.$queryRaw<{ failures: number }[]>`
         UPDATE datasets SET failures = failures + 1,

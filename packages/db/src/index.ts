@@ -1,5 +1,13 @@
 export { openDatabase } from './database.js';
 export { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded.js';
-export { LeaseLost, NameTaken, UnknownCursor, UploadUsed, MAX_FAILURES, WORKER_SEEN_MS } from './types.js';
+export {
+  LeaseLost,
+  NameTaken,
+  QuotaExceeded,
+  UnknownCursor,
+  UploadUsed,
+  MAX_FAILURES,
+  WORKER_SEEN_MS,
+} from './types.js';
 export { datasetFolder, outputFolder } from './garbage.js';
 export type * from './types.js';

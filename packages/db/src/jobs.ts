@@ -4,6 +4,7 @@ import { Prisma } from './generated/client.js';
 import { json, type Client, type Tx } from './client.js';
 import { enqueue, runEntry } from './outbox.js';
 import { newestFirst, pageOf, take } from './page.js';
+import { requireRoom } from './quotas.js';
 import { toCandidate, toJob, toJobEvent, type JobRow } from './rows.js';
 import { addEvents, finish, requeue, setStatus } from './transitions.js';
 import { UnknownCursor, type Jobs } from './types.js';
@@ -49,6 +50,7 @@ export function jobs(db: Client): UserSide {
           if (!other[0]) return 'dataset-missing';
           if (other[0].status !== 'ready') return 'dataset-not-ready';
         }
+        await requireRoom(tx, tenant, { concurrent_jobs: 1, compute_seconds_per_month: 0 });
         const row = await tx.job.create({
           data: {
             id: newId('job'),

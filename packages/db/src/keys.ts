@@ -2,12 +2,21 @@ import { createHash, randomBytes } from 'node:crypto';
 import { newId } from '@ntaa/contracts';
 import type { Client } from './client.js';
 import { newestFirst, pageOf } from './page.js';
+import { toQuotas } from './quotas.js';
 import { toApiKey } from './rows.js';
 import type { Keys } from './types.js';
 
 /** Secrets are random and long, so one plain hash is enough; looking it up by hash leaks no timing of the secret. */
 const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
 const USED_EVERY_MS = 60_000;
+
+interface Verified {
+  id: string;
+  tenant: string;
+  scopes: string[];
+  last_used_at: Date | null;
+  limits: unknown;
+}
 
 export function keys(db: Client): Keys {
   return {
@@ -17,7 +26,7 @@ export function keys(db: Client): Keys {
       await db.apiKey.create({
         data: { id, tenantId: tenant, name, scopes: [...scopes], hash: hashOf(secret) },
       });
-      return { id, secret };
+      return { id, secret, tenant };
     },
     async ensureBootstrap(secret) {
       const data = { hash: hashOf(secret), name: 'bootstrap', scopes: ['admin'], revokedAt: null };
@@ -28,11 +37,16 @@ export function keys(db: Client): Keys {
       });
     },
     async verify(secret) {
-      const row = await db.apiKey.findUnique({ where: { hash: hashOf(secret) } });
-      if (!row || row.revokedAt) return null;
-      if (!row.lastUsedAt || Date.now() - row.lastUsedAt.getTime() > USED_EVERY_MS)
-        await db.apiKey.updateMany({ where: { id: row.id }, data: { lastUsedAt: new Date() } });
-      return { id: row.id, tenant: row.tenantId, scopes: row.scopes };
+      const rows = await db.$queryRaw<Verified[]>`
+        SELECT k.id, k.tenant_id AS tenant, k.scopes, k.last_used_at, t.limits
+        FROM api_keys k LEFT JOIN tenants t ON t.id = k.tenant_id
+        WHERE k.hash = ${hashOf(secret)} AND k.revoked_at IS NULL AND t.disabled_at IS NULL`;
+      const [key] = rows;
+      if (!key) return null;
+      const { id, tenant, scopes, last_used_at: used, limits } = key;
+      if (!used || Date.now() - used.getTime() > USED_EVERY_MS)
+        await db.apiKey.updateMany({ where: { id }, data: { lastUsedAt: new Date() } });
+      return { id, tenant, scopes, requestsPerSecond: toQuotas(limits).requests_per_second };
     },
     async list(tenant, options = {}) {
       const query = await newestFirst(tenant, options, (id) =>
@@ -42,7 +56,7 @@ export function keys(db: Client): Keys {
     },
     async revoke(tenant, id) {
       const { count } = await db.apiKey.updateMany({
-        where: { id, tenantId: tenant, revokedAt: null },
+        where: { id, ...(tenant === null ? {} : { tenantId: tenant }), revokedAt: null },
         data: { revokedAt: new Date() },
       });
       return count === 1;

@@ -1,11 +1,18 @@
 import { json, type Client, type Tx } from './client.js';
 import type { Outbox, OutboxEntry } from './types.js';
 
-/** Writes an entry in the caller's transaction: it will be dispatched if, and only if, that commits. */
-export async function enqueue(tx: Tx, tenant: string, entry: OutboxEntry): Promise<void> {
-  await tx.outbox.create({
+/**
+ * Writes an entry in the caller's transaction: it will be dispatched if, and only if, that commits, and not before so
+ * many seconds.
+ */
+export async function enqueue(tx: Tx, tenant: string, entry: OutboxEntry, seconds = 0): Promise<void> {
+  const { id } = await tx.outbox.create({
     data: { tenantId: tenant, name: entry.name, payload: json(entry.payload), dedupe: entry.dedupe },
+    select: { id: true },
   });
+  // By the database's clock, by which it is dispatched.
+  if (seconds > 0)
+    await tx.$executeRaw`UPDATE outbox SET due = now() + ${seconds} * interval '1 second' WHERE id = ${id}`;
 }
 
 /**
@@ -16,6 +23,13 @@ export const runEntry = (jobId: string, attempt: number): OutboxEntry => ({
   name: 'job.run',
   payload: { job_id: jobId },
   dedupe: `${jobId}-${attempt + 1}`,
+});
+
+/** The queue's id of a delivery's next attempt. */
+export const deliverEntry = (id: string, attempts: number): OutboxEntry => ({
+  name: 'webhook.deliver',
+  payload: { delivery_id: id },
+  dedupe: `${id}-${attempts + 1}`,
 });
 
 interface Waiting {
@@ -30,7 +44,7 @@ export function outbox(db: Client): Outbox {
     dispatch(limit, send) {
       return db.$transaction(async (tx) => {
         const rows = await tx.$queryRaw<Waiting[]>`
-          SELECT id, name, payload, dedupe FROM outbox WHERE dispatched_at IS NULL
+          SELECT id, name, payload, dedupe FROM outbox WHERE dispatched_at IS NULL AND (due IS NULL OR due <= now())
           ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED`;
         const sent: bigint[] = [];
         let failure: unknown;
@@ -52,6 +66,9 @@ export function outbox(db: Client): Outbox {
       // The reconciler comes by regularly: a good moment to forget what has expired.
       await db.$executeRaw`DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'`;
       await db.$executeRaw`DELETE FROM outbox WHERE dispatched_at < now() - interval '1 day'`;
+      await db.$executeRaw`
+        DELETE FROM webhook_deliveries WHERE status <> 'pending' AND created_at < now() - interval '30 days'`;
+      await db.$executeRaw`DELETE FROM audit_log WHERE created_at < now() - interval '365 days'`;
       const waiting = await db.$queryRaw<{ id: string; attempt: number }[]>`
         SELECT id, attempt FROM jobs
         WHERE (status = 'queued' OR (status = 'stopping' AND lease_token IS NULL))
@@ -60,7 +77,12 @@ export function outbox(db: Client): Outbox {
         SELECT id FROM datasets
         WHERE status = 'validating' AND created_at < now() - interval '5 seconds'
           AND (retry_at IS NULL OR retry_at <= now()) ORDER BY id`;
+      const untold = await db.$queryRaw<{ id: string; attempts: number }[]>`
+        SELECT id, attempts FROM webhook_deliveries
+        WHERE status = 'pending' AND next_attempt_at < now() - interval '5 seconds'
+          AND (lease_until IS NULL OR lease_until < now()) ORDER BY next_attempt_at LIMIT 1000`;
       return [
+        ...untold.map(({ id, attempts }) => deliverEntry(id, attempts)),
         ...waiting.map(({ id, attempt }) => runEntry(id, attempt)),
         ...validating.map(({ id }): OutboxEntry => ({
           name: 'dataset.validate',

@@ -1,14 +1,31 @@
 /** One mapper for every kind of row: from columns to the contract's shape. */
-import type { ApiKey, Candidate, Dataset, Job, JobEvent, Model, Supernet } from '@ntaa/contracts';
+import type {
+  ApiKey,
+  AuditEntry,
+  Candidate,
+  Dataset,
+  Job,
+  JobEvent,
+  Model,
+  Supernet,
+  Tenant,
+  Webhook,
+  WebhookDelivery,
+} from '@ntaa/contracts';
 import type {
   ApiKey as ApiKeyRow,
+  AuditEntry as AuditEntryRow,
   Candidate as CandidateRow,
   Dataset as DatasetRow,
   Job as JobRow,
   JobEvent as JobEventRow,
   Model as ModelRow,
   Supernet as SupernetRow,
+  Tenant as TenantRow,
+  Webhook as WebhookRow,
+  WebhookDelivery as WebhookDeliveryRow,
 } from './generated/client.js';
+import { toQuotas } from './quotas.js';
 
 export type { JobRow };
 
@@ -22,7 +39,9 @@ export function toApiKey(row: ApiKeyRow): ApiKey {
     object: 'api_key',
     name: row.name,
     scopes: row.scopes,
+    tenant: row.tenantId,
     created_at: row.createdAt.toISOString(),
+    last_used_at: time(row.lastUsedAt),
     revoked_at: time(row.revokedAt),
   };
 }
@@ -106,5 +125,58 @@ export function toModel(row: ModelRow): Model {
     preprocessing: as(row.preprocessing),
     files: as(row.files),
     created_at: row.createdAt.toISOString(),
+  };
+}
+
+export function toTenant(row: TenantRow): Tenant {
+  return {
+    id: row.id,
+    object: 'tenant',
+    name: row.name,
+    quotas: toQuotas(row.limits),
+    created_at: row.createdAt.toISOString(),
+    disabled_at: time(row.disabledAt),
+  };
+}
+
+export function toAuditEntry(row: AuditEntryRow): AuditEntry {
+  return {
+    id: String(row.id),
+    object: 'audit_entry',
+    tenant: row.tenantId,
+    actor: row.actor,
+    action: row.action,
+    target: row.target,
+    status: row.status,
+    address: row.address,
+    request_id: row.requestId,
+    created_at: row.createdAt.toISOString(),
+  };
+}
+
+export function toWebhook(row: WebhookRow): Webhook {
+  return {
+    id: row.id,
+    object: 'webhook',
+    url: row.url,
+    events: row.events,
+    description: row.description,
+    enabled: row.enabled,
+    created_at: row.createdAt.toISOString(),
+  };
+}
+
+export function toDelivery(row: WebhookDeliveryRow): WebhookDelivery {
+  return {
+    id: row.id,
+    object: 'webhook_delivery',
+    type: row.type,
+    status: as(row.status),
+    attempts: row.attempts,
+    response_status: row.responseStatus,
+    error: row.error,
+    next_attempt_at: time(row.nextAttemptAt),
+    created_at: row.createdAt.toISOString(),
+    delivered_at: time(row.deliveredAt),
   };
 }

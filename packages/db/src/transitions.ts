@@ -1,22 +1,37 @@
 /** The steps of a job's life that both users and workers cause. All run in a transaction that has locked the row. */
-import type { JobStatus } from '@ntaa/contracts';
+import type { JobStatus, WebhookEvent } from '@ntaa/contracts';
 import { Prisma } from './generated/client.js';
 import { json, type Tx } from './client.js';
 import { discard, jobFolder, outputFolder } from './garbage.js';
 import { enqueue, runEntry } from './outbox.js';
 import type { JobRow } from './rows.js';
 import { MAX_FAILURES, type Json, type NewEvent } from './types.js';
+import { announce } from './webhooks.js';
 
 /** Seconds before the attempts after a first failure, a second, …: what a job needs may be away for minutes. */
 const RETRY_PAUSES = [1, 10, 30, 120];
 const NO_LEASE = { leaseToken: null, leaseUntil: null, worker: null };
 
+/** What webhooks are told of, by the status that a job takes on. */
+const TOLD: Partial<Record<string, WebhookEvent>> = {
+  running: 'job.started',
+  paused: 'job.paused',
+  succeeded: 'job.succeeded',
+  failed: 'job.failed',
+  cancelled: 'job.cancelled',
+};
+
+async function tell(tx: Tx, job: JobRow, { data }: NewEvent): Promise<void> {
+  const type = TOLD[String(data['status'])];
+  // Of attempts after the first the user need not know.
+  if (!type || (type === 'job.started' && job.attempt > 1)) return;
+  const { metadata = {} } = job.request as { metadata?: unknown };
+  const { id, kind, task } = job;
+  await announce(tx, job.tenantId, type, { id, object: 'job', kind, task, ...data, metadata });
+}
+
 /** Appends events to a job whose row is locked, numbered on from its last one. */
-export async function addEvents(
-  tx: Tx,
-  job: Pick<JobRow, 'id' | 'tenantId'>,
-  events: readonly NewEvent[],
-): Promise<void> {
+export async function addEvents(tx: Tx, job: JobRow, events: readonly NewEvent[]): Promise<void> {
   if (events.length === 0) return;
   const { lastSeq } = await tx.job.update({
     where: { id: job.id },
@@ -33,6 +48,7 @@ export async function addEvents(
       data: json(data),
     })),
   });
+  for (const event of events) if (event.type === 'status') await tell(tx, job, event);
 }
 
 /** Changes status and columns, and says so in the event log. */

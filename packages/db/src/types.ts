@@ -4,6 +4,7 @@
  */
 import type {
   ApiKey,
+  AuditEntry,
   Candidate,
   Dataset,
   DatasetCounts,
@@ -22,9 +23,18 @@ import type {
   Progress,
   QueueJobName,
   QueuePayload,
+  Quotas,
   Stage,
   StopReason,
   Supernet,
+  Tenant,
+  TenantPatch,
+  TenantRequest,
+  Usage,
+  Webhook,
+  WebhookDelivery,
+  WebhookPatch,
+  WebhookRequest,
 } from '@ntaa/contracts';
 
 export type Json = Record<string, unknown>;
@@ -39,12 +49,15 @@ export interface DatabaseOptions {
 }
 
 export interface Database {
+  readonly tenants: Tenants;
   readonly keys: Keys;
+  readonly audit: Audit;
   readonly datasets: Datasets;
   readonly supernets: Supernets;
   readonly jobs: Jobs;
   readonly models: Models;
   readonly uploads: Uploads;
+  readonly webhooks: Webhooks;
   readonly garbage: Garbage;
   readonly workers: Workers;
   readonly idempotency: Idempotency;
@@ -55,9 +68,36 @@ export interface Database {
    * (`job` with null: any may have changed). Resolves, once listening, to the function that ends it.
    */
   listen(on: { job?: (id: string | null) => void; outbox?: () => void }): Promise<() => Promise<void>>;
+  /** For metrics. */
+  figures(): Promise<Figures>;
   /** Throws when the database does not answer. */
   ping(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Of all tenants together. Ages are of the oldest, in seconds; 0 when there is none. */
+export interface Figures {
+  readonly oldestJobSeconds: number;
+  readonly oldestDatasetSeconds: number;
+  readonly outboxWaiting: number;
+  readonly outboxLagSeconds: number;
+  /** Failures and attempts of all jobs there are. */
+  readonly failures: number;
+  readonly attempts: number;
+  /** Workers that hold a job. */
+  readonly workers: number;
+  /** Trained by all of them. */
+  readonly imagesPerSecond: number;
+  /** For how long the longest expired lease has not been taken back. */
+  readonly stalestLeaseSeconds: number;
+  readonly deliveriesPending: number;
+  readonly deliveriesFailed: number;
+  readonly oldestDeliverySeconds: number;
+  readonly computeSeconds: number;
+  /** Objects that could be deleted. */
+  readonly garbage: number;
+  /** Seconds that finished jobs took for a stage, together. */
+  readonly stages: readonly { kind: string; stage: string; seconds: number; jobs: number }[];
 }
 
 /** One page, newest first unless said otherwise; `next_cursor` is the `after` of the next one. */
@@ -74,10 +114,24 @@ export interface PageOptions {
   readonly after?: string | undefined;
 }
 
+export interface Tenants {
+  create(tenant: TenantRequest): Promise<Tenant>;
+  get(id: string): Promise<Tenant | null>;
+  list(page?: PageOptions): Promise<Page<Tenant>>;
+  /** Quotas that are not named stay. null: no such tenant. */
+  update(id: string, patch: TenantPatch): Promise<Tenant | null>;
+  quotas(tenant: string): Promise<Quotas>;
+  usage(tenant: string): Promise<Usage>;
+  /** Looks whether there is room, to refuse early; what takes it looks again. Throws QuotaExceeded. */
+  requireRoom(tenant: string, wanted: { bytes: number }): Promise<void>;
+}
+
 export interface Principal {
   readonly id: string;
   readonly tenant: string;
   readonly scopes: readonly string[];
+  /** Of this key; null: what the server allows. */
+  readonly requestsPerSecond: number | null;
 }
 /** API keys. Only their SHA-256 is kept. */
 export interface Keys {
@@ -86,14 +140,30 @@ export interface Keys {
     name: string;
     scopes: readonly string[];
     tenant?: string;
-  }): Promise<{ id: string; secret: string }>;
+  }): Promise<{ id: string; secret: string; tenant: string }>;
   /** Makes sure that this secret is an admin key (scope 'admin', the only one so made) of the default tenant. */
   ensureBootstrap(secret: string): Promise<void>;
+  /** null: unknown, revoked, or of a disabled tenant. */
   verify(secret: string): Promise<Principal | null>;
   /** Revoked keys included. */
   list(tenant: string, page?: PageOptions): Promise<Page<ApiKey>>;
-  /** false: no such key. */
-  revoke(tenant: string, id: string): Promise<boolean>;
+  /** Of any tenant where that is null. false: no such key, or revoked before. */
+  revoke(tenant: string | null, id: string): Promise<boolean>;
+}
+
+/** Kept for a year. */
+export interface Audit {
+  add(entry: {
+    readonly tenant: string;
+    readonly actor: string;
+    readonly action: string;
+    readonly target: string | null;
+    readonly status: number;
+    readonly address: string;
+    readonly requestId: string;
+  }): Promise<void>;
+  /** Newest first; tenant null: of all. */
+  list(options: PageOptions & { tenant: string | null }): Promise<Page<AuditEntry>>;
 }
 
 export interface NewDataset {
@@ -130,12 +200,15 @@ export interface WorkerDataset extends Omit<NewDataset, 'upload'> {
 export interface Datasets {
   /**
    * Status `validating`, and in the same transaction a `dataset.validate` for the queue. Its folder and archive are not
-   * garbage from now on. Throws UploadUsed.
+   * garbage from now on. Throws UploadUsed, QuotaExceeded.
    */
   create(dataset: NewDataset): Promise<Dataset>;
   get(tenant: string, id: string): Promise<Dataset | null>;
   list(tenant: string, page?: PageOptions & { status?: DatasetStatus | undefined }): Promise<Page<Dataset>>;
-  /** false: it is not `validating` any more (validated by another worker, or deleted). Its archive becomes garbage. */
+  /**
+   * false: it is not `validating` any more (validated by another worker, or deleted). Its archive becomes garbage. More
+   * images or pixels than the tenant may have make it invalid instead, `quota-exceeded`.
+   */
   markReady(id: string, ready: ReadyDataset): Promise<boolean>;
   markInvalid(
     id: string,
@@ -228,7 +301,7 @@ export type ActionOutcome =
   { readonly job: Job; readonly changed: boolean } | { readonly illegal: JobStatus } | 'missing';
 
 export interface Jobs {
-  /** Row, first `status` event and queue entry in one transaction. The dataset must be ready. */
+  /** Row, first `status` event and queue entry in one transaction. The dataset must be ready. Throws QuotaExceeded. */
   create(tenant: string, request: JobRequest): Promise<Job | 'dataset-missing' | 'dataset-not-ready'>;
   get(tenant: string, id: string): Promise<Job | null>;
   list(
@@ -320,6 +393,7 @@ export interface StoredUpload {
   readonly expiresAt: Date;
 }
 export interface Uploads {
+  /** Throws QuotaExceeded. */
   create(upload: Omit<StoredUpload, 'dataset' | 'createdAt'>): Promise<StoredUpload>;
   /** null: there is none, or it has expired. Without a tenant: any tenant's. */
   get(id: string, tenant?: string): Promise<StoredUpload | null>;
@@ -342,6 +416,51 @@ export interface Workers {
   gone(id: string): Promise<void>;
   /** The different engines of the workers that said so in the last WORKER_SEEN_MS. */
   engines(): Promise<WorkerEngine[]>;
+}
+
+export interface DeliveryClaim {
+  readonly id: string;
+  readonly tenant: string;
+  readonly type: string;
+  /** From 1. */
+  readonly attempt: number;
+  readonly url: string;
+  readonly secret: string;
+  /** The webhook wants no deliveries any more. */
+  readonly enabled: boolean;
+  readonly body: string;
+}
+export interface DeliveryOutcome {
+  /** Of the receiver's answer; null: there was none. */
+  readonly responseStatus: number | null;
+  /** null: delivered. */
+  readonly error: string | null;
+  /** Until the next attempt; null: there is none. */
+  readonly retrySeconds: number | null;
+  /** The receiver wants no more. */
+  readonly disable?: boolean;
+}
+/** Deliveries are kept for 30 days. */
+export interface Webhooks {
+  /** The secret is given here once; it is kept, because it signs. */
+  create(tenant: string, webhook: WebhookRequest): Promise<{ webhook: Webhook; secret: string }>;
+  get(tenant: string, id: string): Promise<Webhook | null>;
+  list(tenant: string, page?: PageOptions): Promise<Page<Webhook>>;
+  update(tenant: string, id: string, patch: WebhookPatch): Promise<Webhook | null>;
+  /** With its deliveries, those that wait too. */
+  delete(tenant: string, id: string): Promise<boolean>;
+  /** null: no such webhook. */
+  deliveries(
+    tenant: string,
+    id: string,
+    page?: PageOptions & { status?: WebhookDelivery['status'] | undefined },
+  ): Promise<Page<WebhookDelivery> | null>;
+  ping(tenant: string, id: string): Promise<WebhookDelivery | null>;
+
+  /** Takes a delivery that is due for one attempt of at most so many milliseconds; null: there is nothing to do. */
+  claim(id: string, leaseMs: number): Promise<DeliveryClaim | null>;
+  /** Says how that attempt went, and has it tried again. */
+  conclude(id: string, attempt: number, outcome: DeliveryOutcome): Promise<void>;
 }
 
 export interface Garbage {
@@ -394,6 +513,16 @@ export class NameTaken extends Error {
   constructor(name: string) {
     super(`The name ${name} is taken`);
     this.name = 'NameTaken';
+  }
+}
+/** A tenant would have more than it may. */
+export class QuotaExceeded extends Error {
+  readonly quota: keyof Quotas;
+  constructor(quota: keyof Quotas, used: number, wanted: number, limit: number) {
+    const needs = wanted > 0 ? `, this needs ${wanted}` : '';
+    super(`The quota of ${limit} ${quota} does not allow it: ${Math.ceil(used)} are used${needs}`);
+    this.name = 'QuotaExceeded';
+    this.quota = quota;
   }
 }
 /** An upload has become a dataset already. */

@@ -1,6 +1,7 @@
 /** Archives that arrive in parts, until they have become a dataset or expire. */
 import type { Client } from './client.js';
 import type { Upload as UploadRow } from './generated/client.js';
+import { requireRoom } from './quotas.js';
 import type { StoredUpload, Uploads } from './types.js';
 
 const toUpload = (row: UploadRow): StoredUpload => ({
@@ -19,9 +20,12 @@ const toUpload = (row: UploadRow): StoredUpload => ({
 
 export function uploads(db: Client): Uploads {
   return {
-    async create({ id, tenant, filename, size, partSize, key, handle, secret, expiresAt }) {
+    create({ id, tenant, filename, size, partSize, key, handle, secret, expiresAt }) {
       const data = { id, tenantId: tenant, filename, size, partSize, key, handle, secret, expiresAt };
-      return toUpload(await db.upload.create({ data }));
+      return db.$transaction(async (tx) => {
+        await requireRoom(tx, tenant, { bytes: size });
+        return toUpload(await tx.upload.create({ data }));
+      });
     },
     async get(id, tenant) {
       const row = await db.upload.findFirst({

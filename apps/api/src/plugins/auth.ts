@@ -1,5 +1,5 @@
 /** Bearer API keys: every /v1 route names the scope it needs, and what it reads or writes belongs to the key's tenant. */
-import { ProblemError, type Scope } from '@ntaa/contracts';
+import { OPERATOR_TENANT, ProblemError, type Scope } from '@ntaa/contracts';
 import type { Principal } from '@ntaa/db';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { App, Deps, Limits } from '../types.js';
@@ -29,7 +29,7 @@ export function useAuth(app: App, { db }: Deps, limits: Limits): void {
   }
 
   app.addHook('onRequest', async (request, reply) => {
-    const { scope } = request.routeOptions.config;
+    const { scope, operator } = request.routeOptions.config;
     if (!scope) return;
     const header = request.headers.authorization;
     if (!header) return refuse(request, reply, 'Send the header "Authorization: Bearer KEY".');
@@ -39,6 +39,11 @@ export function useAuth(app: App, { db }: Deps, limits: Limits): void {
     const principal = await db.keys.verify(secret);
     if (!principal) return refuse(request, reply, 'This API key is unknown or was revoked.', 'invalid_token');
     request.principal = principal;
+    if (operator && principal.tenant !== OPERATOR_TENANT)
+      throw new ProblemError(
+        'forbidden',
+        `This needs an admin key of the operator, tenant "${OPERATOR_TENANT}".`,
+      );
     if (allows(principal, scope)) return;
     void reply.header(
       'www-authenticate',

@@ -1,6 +1,13 @@
 /** Every error leaves the service as an RFC 9457 problem document, and none of them tells internals. */
-import { PROBLEMS, ProblemError, type Problem, type ProblemCode, type ProblemDetail } from '@ntaa/contracts';
-import { UnknownCursor } from '@ntaa/db';
+import {
+  PROBLEMS,
+  ProblemError,
+  type Problem,
+  type ProblemCode,
+  type ProblemDetail,
+  type Quotas,
+} from '@ntaa/contracts';
+import { QuotaExceeded, UnknownCursor } from '@ntaa/db';
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
@@ -25,6 +32,12 @@ const CODES: Readonly<Record<string, readonly [ProblemCode, string]>> = {
   FST_ERR_BAD_URL: ['malformed-request', 'The URL is not valid: it cannot be decoded.'],
 };
 
+/** Quotas that time frees, and the problem of having exceeded them; others are `quota-exceeded`. */
+const WAITING: Partial<Record<keyof Quotas, ProblemCode>> = {
+  concurrent_jobs: 'too-many-jobs',
+  compute_seconds_per_month: 'compute-exhausted',
+};
+
 function toProblem(
   error: FastifyError | ProblemError,
   request: FastifyRequest,
@@ -33,6 +46,11 @@ function toProblem(
   if (error instanceof UnknownCursor) {
     const errors = [{ pointer: 'after', code: 'unknown-cursor', detail: error.message }];
     return { code: 'validation-failed', detail: `${error.message}.`, errors };
+  }
+  if (error instanceof QuotaExceeded) {
+    const errors = [{ pointer: `/quotas/${error.quota}`, code: 'quota-exceeded', detail: error.message }];
+    const detail = `${error.message}. GET /v1/usage shows what is used.`;
+    return { code: WAITING[error.quota] ?? 'quota-exceeded', detail, errors };
   }
   if (error.validation) return describeValidation(error, request);
   const known = CODES[error.code ?? ''];
@@ -73,6 +91,17 @@ function problemDocument(
   };
 }
 
+/** When to ask again, seconds; where nothing said so before. */
+const RETRY_AFTER: Partial<Record<ProblemCode, () => number>> = {
+  unavailable: () => 5,
+  'too-many-requests': () => 1,
+  'too-many-jobs': () => 10,
+  'compute-exhausted': () => {
+    const now = new Date();
+    return Math.ceil((Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1) - now.getTime()) / 1000);
+  },
+};
+
 export function sendProblem(
   error: FastifyError | ProblemError,
   request: FastifyRequest,
@@ -81,7 +110,8 @@ export function sendProblem(
   const { code, detail, errors } = toProblem(error, request);
   const problem = problemDocument(code, detail, errors, { url: request.url, id: request.id });
   if (problem.status >= 500) request.log.error({ err: error }, 'request failed');
-  if (code === 'unavailable') void reply.header('retry-after', '5');
+  const wait = RETRY_AFTER[code]?.();
+  if (wait !== undefined && !reply.hasHeader('retry-after')) void reply.header('retry-after', String(wait));
   // What a handler had prepared for its success does not describe the problem.
   for (const name of ['content-length', 'content-disposition', 'etag', 'location', 'accept-ranges'])
     void reply.removeHeader(name);

@@ -14,6 +14,10 @@ export async function useProtection(app: App, limits: Limits): Promise<void> {
       directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
     },
   });
+  // What an API key may see is nobody else's, caches included; routes that know better say so.
+  app.addHook('onRequest', async ({ url }, reply) => {
+    if (url.startsWith('/v1/')) void reply.header('cache-control', 'no-store');
+  });
   await app.register(rateLimit, { global: false });
   limitBodyTime(app, limits.bodyMs);
 }
@@ -21,7 +25,7 @@ export async function useProtection(app: App, limits: Limits): Promise<void> {
 /** Registers the rate limit of each API key: after authentication, so that nobody can spend another's. */
 export function useKeyRateLimit(app: App, limits: Limits): void {
   const check = app.createRateLimit({
-    max: limits.requestsPerSecond,
+    max: ({ principal }) => Math.min(limits.requestsPerSecond, principal.requestsPerSecond ?? Infinity),
     timeWindow: 1000,
     keyGenerator: (request) => request.principal.id,
   });

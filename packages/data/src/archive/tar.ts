@@ -61,6 +61,8 @@ function cap(packed: number, limits: IngestLimits): Transform {
 /** The safe path of a regular file, null for a folder. */
 function check(header: Header): string | null {
   const path = safePath(header.name);
+  if (!(header.size >= 0))
+    throw new DatasetError('archive-corrupt', 'the archive is damaged: a size that is none', path);
   switch (header.type) {
     case 'file':
     case 'contiguous-file':

@@ -3,6 +3,9 @@ import { parse } from 'csv-parse/sync';
 import { skip, splitNamed, unlabelled, type Annotation, type Format, type Layout } from './layout.js';
 
 const isTable = (path: string) => /(^|\/)labels\.csv$/i.test(path);
+/** More are not looked at: nobody labels by hand what would need them. */
+const MOST_COLUMNS = 1000;
+const MOST_ROWS = 500_000;
 const TARGETS = ['label', 'identity', 'gender', 'age'] as const;
 const KNOWN = ['path', 'split', 'camera', 'domain', ...TARGETS] as readonly string[];
 /** Further columns that are kept, and characters of their values. */
@@ -66,7 +69,12 @@ function readTable(bytes: Buffer, table: string): { rows: Row[]; target: Layout[
   try {
     records = parse(text, {
       delimiter,
-      columns: (names: string[]) => (columns = names.map((name) => name.trim().toLowerCase())),
+      columns: (names: string[]) => {
+        if (names.length > MOST_COLUMNS) throw new Error(`it has more than ${MOST_COLUMNS} columns`);
+        return (columns = names.map((name) => name.trim().toLowerCase()));
+      },
+      // One more than there may be, to see that there are more.
+      to: MOST_ROWS + 1,
       info: true,
       skip_empty_lines: true,
       relax_column_count_less: true,
@@ -75,6 +83,7 @@ function readTable(bytes: Buffer, table: string): { rows: Row[]; target: Layout[
   } catch (error) {
     refuse(`cannot be read: ${(error as Error).message}`);
   }
+  if (records.length > MOST_ROWS) refuse(`has more than ${MOST_ROWS} rows`);
   if (!columns.includes('path')) refuse('has no column "path"');
   const repeated = columns.find((name, i) => name !== '' && columns.indexOf(name) !== i);
   if (repeated !== undefined) refuse(`has two columns "${repeated}"`);

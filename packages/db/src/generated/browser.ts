@@ -18,6 +18,11 @@ export { Prisma }
 export * as $Enums from './enums.js'
 export * from './enums.js';
 /**
+ * Model Tenant
+ * 
+ */
+export type Tenant = Prisma.TenantModel
+/**
  * Model ApiKey
  * 
  */
@@ -82,3 +87,23 @@ export type Worker = Prisma.WorkerModel
  * Objects to be deleted: a key, or all below it where it ends in '/'.
  */
 export type Garbage = Prisma.GarbageModel
+/**
+ * Model AuditEntry
+ * 
+ */
+export type AuditEntry = Prisma.AuditEntryModel
+/**
+ * Model ComputeUsage
+ * Seconds for which workers held a tenant's jobs, kept by a trigger.
+ */
+export type ComputeUsage = Prisma.ComputeUsageModel
+/**
+ * Model Webhook
+ * 
+ */
+export type Webhook = Prisma.WebhookModel
+/**
+ * Model WebhookDelivery
+ * 
+ */
+export type WebhookDelivery = Prisma.WebhookDeliveryModel

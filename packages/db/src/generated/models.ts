@@ -8,6 +8,7 @@
  *
  * 🟢 You can import this file directly.
  */
+export type * from './models/Tenant.js'
 export type * from './models/ApiKey.js'
 export type * from './models/Dataset.js'
 export type * from './models/Supernet.js'
@@ -21,4 +22,8 @@ export type * from './models/IdempotencyKey.js'
 export type * from './models/Upload.js'
 export type * from './models/Worker.js'
 export type * from './models/Garbage.js'
+export type * from './models/AuditEntry.js'
+export type * from './models/ComputeUsage.js'
+export type * from './models/Webhook.js'
+export type * from './models/WebhookDelivery.js'
 export type * from './commonInputTypes.js'

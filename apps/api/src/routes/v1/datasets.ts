@@ -208,6 +208,8 @@ async function receive(request: FastifyRequest, { db, store, config }: Deps) {
   const max = config.maxUploadBytes;
   // Known to be too large before the first byte. The rest of a form around its file is small.
   if (Number(request.headers['content-length'] ?? 0) > max + 64 * 1024) throw tooLarge(max);
+  const stated = Number(request.headers['content-length'] ?? 0) - 64 * 1024;
+  await db.tenants.requireRoom(request.principal.tenant, { bytes: Math.max(0, stated) });
   const id = newId('ds');
   const uploadKey = `${datasetFolder(id)}upload`;
   await db.garbage.add([datasetFolder(id)], FORGOTTEN);

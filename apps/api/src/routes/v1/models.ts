@@ -1,8 +1,8 @@
 import { DOWNLOAD_FORMATS, Id, ListOf, Model, PageQuery, Prediction, ProblemError } from '@ntaa/contracts';
-import { decodeImage } from '@ntaa/data';
 import { buffer } from 'node:stream/consumers';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import { ImageIntake } from '../../image-intake.js';
 import { Runtimes, softmax } from '../../inference.js';
 import { readForm } from '../../multipart.js';
 import { problems, ref } from '../../plugins/openapi.js';
@@ -12,7 +12,7 @@ import type { App, Deps } from '../../types.js';
 const Params = Type.Object({ id: Id('mdl') });
 const tags = ['models'];
 /** One predict request: images, bytes of one, bytes of all. */
-const PREDICT = { images: 64, imageBytes: 20e6, bytes: 64e6 };
+export const PREDICT = { images: 64, imageBytes: 20e6, bytes: 64e6 };
 const PredictForm = Type.Object({
   file: Type.Array(Type.String({ contentMediaType: 'image/*' }), {
     minItems: 1,
@@ -66,6 +66,8 @@ function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
     url: '/v1/models/:id/download',
     config: {
       scope: 'read',
+      // Who took what out of the house.
+      audit: true,
       produces: { 200: ['application/octet-stream'], 206: ['application/octet-stream'] },
     },
     schema: {
@@ -122,17 +124,18 @@ function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
 
 function predictRoute(app: App, { db, store }: Deps, find: Find): void {
   const runtimes = new Runtimes();
+  const intake = new ImageIntake();
   app.post(
     '/v1/models/:id/predict',
     {
-      config: { scope: 'read', form: PredictForm },
+      config: { scope: 'read', audit: false, form: PredictForm },
       schema: {
         tags,
         summary: "Predict from images: labels, ages or embeddings, by the model's task",
         params: Params,
         response: {
           200: Type.Object({ data: Type.Array(Prediction) }),
-          ...problems(400, 404, 413, 415, 422),
+          ...problems(400, 404, 413, 415, 422, 429),
         },
       },
     },
@@ -140,7 +143,7 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
       const model = await find(request, request.params.id);
       const file = await db.models.file(request.principal.tenant, model.id, 'onnx');
       if (!file) throw new ProblemError('not-found', `${model.id} has no ONNX file to run.`);
-      const { names, images } = await readImages(request, model);
+      const { names, images } = await readImages(request, model, intake);
       const load = async () => buffer(await store.get(file.key));
       const { output, rows } = await runtimes.run(file.sha256, load, images, model.preprocessing);
       return { data: rows.map((row, i) => toPrediction(names[i]!, model.labels, output, row)) };
@@ -152,6 +155,7 @@ function predictRoute(app: App, { db, store }: Deps, find: Find): void {
 async function readImages(
   request: FastifyRequest,
   model: Model,
+  intake: ImageIntake,
 ): Promise<{ names: string[]; images: Uint8Array[] }> {
   const names: string[] = [];
   const images: Uint8Array[] = [];
@@ -165,17 +169,18 @@ async function readImages(
   await readForm(request, options, async (part) => {
     const pointer = `/${part.fieldname}/${images.length}`;
     const name = part.filename || `image ${images.length + 1}`;
-    const encoded = await buffer(part.file);
-    bytes += encoded.length;
-    if (part.file.truncated || bytes > PREDICT.bytes)
-      throw new ProblemError(
-        'payload-too-large',
-        `${name}: an image may have ${PREDICT.imageBytes} bytes, and all of them ${PREDICT.bytes}.`,
-      );
+    const check = (size: number): void => {
+      bytes += size;
+      if (part.file.truncated || bytes > PREDICT.bytes)
+        throw new ProblemError(
+          'payload-too-large',
+          `${name}: an image may have ${PREDICT.imageBytes} bytes, and all of them ${PREDICT.bytes}.`,
+        );
+    };
     try {
-      images.push(await decodeImage(encoded, model.preprocessing));
+      images.push(await intake.decode(part.file, model.preprocessing, check));
     } catch (error) {
-      if (!(error instanceof ProblemError)) throw error;
+      if (!(error instanceof ProblemError) || error.code !== 'image-unreadable') throw error;
       throw new ProblemError(error.code, `${name}: ${error.message}`, [
         { pointer, code: error.code, detail: `${name}: ${error.message}` },
       ]);

@@ -51,6 +51,7 @@ export const AnyNull = runtime.AnyNull
 
 
 export const ModelName = {
+  Tenant: 'Tenant',
   ApiKey: 'ApiKey',
   Dataset: 'Dataset',
   Supernet: 'Supernet',
@@ -63,7 +64,11 @@ export const ModelName = {
   IdempotencyKey: 'IdempotencyKey',
   Upload: 'Upload',
   Worker: 'Worker',
-  Garbage: 'Garbage'
+  Garbage: 'Garbage',
+  AuditEntry: 'AuditEntry',
+  ComputeUsage: 'ComputeUsage',
+  Webhook: 'Webhook',
+  WebhookDelivery: 'WebhookDelivery'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -80,6 +85,17 @@ export const TransactionIsolationLevel = runtime.makeStrictEnum({
 } as const)
 
 export type TransactionIsolationLevel = (typeof TransactionIsolationLevel)[keyof typeof TransactionIsolationLevel]
+
+
+export const TenantScalarFieldEnum = {
+  id: 'id',
+  name: 'name',
+  limits: 'limits',
+  createdAt: 'createdAt',
+  disabledAt: 'disabledAt'
+} as const
+
+export type TenantScalarFieldEnum = (typeof TenantScalarFieldEnum)[keyof typeof TenantScalarFieldEnum]
 
 
 export const ApiKeyScalarFieldEnum = {
@@ -109,6 +125,7 @@ export const DatasetScalarFieldEnum = {
   uploadKey: 'uploadKey',
   sha256: 'sha256',
   bytes: 'bytes',
+  pixels: 'pixels',
   failures: 'failures',
   retryAt: 'retryAt',
   createdAt: 'createdAt',
@@ -157,6 +174,7 @@ export const JobScalarFieldEnum = {
   leaseToken: 'leaseToken',
   leaseUntil: 'leaseUntil',
   worker: 'worker',
+  claimedAt: 'claimedAt',
   createdAt: 'createdAt',
   queuedAt: 'queuedAt',
   startedAt: 'startedAt',
@@ -233,7 +251,8 @@ export const OutboxScalarFieldEnum = {
   payload: 'payload',
   dedupe: 'dedupe',
   createdAt: 'createdAt',
-  dispatchedAt: 'dispatchedAt'
+  dispatchedAt: 'dispatchedAt',
+  due: 'due'
 } as const
 
 export type OutboxScalarFieldEnum = (typeof OutboxScalarFieldEnum)[keyof typeof OutboxScalarFieldEnum]
@@ -286,12 +305,76 @@ export const GarbageScalarFieldEnum = {
 export type GarbageScalarFieldEnum = (typeof GarbageScalarFieldEnum)[keyof typeof GarbageScalarFieldEnum]
 
 
+export const AuditEntryScalarFieldEnum = {
+  id: 'id',
+  tenantId: 'tenantId',
+  actor: 'actor',
+  action: 'action',
+  target: 'target',
+  status: 'status',
+  address: 'address',
+  requestId: 'requestId',
+  createdAt: 'createdAt'
+} as const
+
+export type AuditEntryScalarFieldEnum = (typeof AuditEntryScalarFieldEnum)[keyof typeof AuditEntryScalarFieldEnum]
+
+
+export const ComputeUsageScalarFieldEnum = {
+  tenantId: 'tenantId',
+  day: 'day',
+  seconds: 'seconds'
+} as const
+
+export type ComputeUsageScalarFieldEnum = (typeof ComputeUsageScalarFieldEnum)[keyof typeof ComputeUsageScalarFieldEnum]
+
+
+export const WebhookScalarFieldEnum = {
+  id: 'id',
+  tenantId: 'tenantId',
+  url: 'url',
+  events: 'events',
+  description: 'description',
+  secret: 'secret',
+  enabled: 'enabled',
+  createdAt: 'createdAt'
+} as const
+
+export type WebhookScalarFieldEnum = (typeof WebhookScalarFieldEnum)[keyof typeof WebhookScalarFieldEnum]
+
+
+export const WebhookDeliveryScalarFieldEnum = {
+  id: 'id',
+  tenantId: 'tenantId',
+  webhookId: 'webhookId',
+  type: 'type',
+  payload: 'payload',
+  status: 'status',
+  attempts: 'attempts',
+  responseStatus: 'responseStatus',
+  error: 'error',
+  leaseUntil: 'leaseUntil',
+  nextAttemptAt: 'nextAttemptAt',
+  createdAt: 'createdAt',
+  deliveredAt: 'deliveredAt'
+} as const
+
+export type WebhookDeliveryScalarFieldEnum = (typeof WebhookDeliveryScalarFieldEnum)[keyof typeof WebhookDeliveryScalarFieldEnum]
+
+
 export const SortOrder = {
   asc: 'asc',
   desc: 'desc'
 } as const
 
 export type SortOrder = (typeof SortOrder)[keyof typeof SortOrder]
+
+
+export const JsonNullValueInput = {
+  JsonNull: JsonNull
+} as const
+
+export type JsonNullValueInput = (typeof JsonNullValueInput)[keyof typeof JsonNullValueInput]
 
 
 export const NullableJsonNullValueInput = {
@@ -302,27 +385,12 @@ export const NullableJsonNullValueInput = {
 export type NullableJsonNullValueInput = (typeof NullableJsonNullValueInput)[keyof typeof NullableJsonNullValueInput]
 
 
-export const JsonNullValueInput = {
-  JsonNull: JsonNull
-} as const
-
-export type JsonNullValueInput = (typeof JsonNullValueInput)[keyof typeof JsonNullValueInput]
-
-
 export const QueryMode = {
   default: 'default',
   insensitive: 'insensitive'
 } as const
 
 export type QueryMode = (typeof QueryMode)[keyof typeof QueryMode]
-
-
-export const NullsOrder = {
-  first: 'first',
-  last: 'last'
-} as const
-
-export type NullsOrder = (typeof NullsOrder)[keyof typeof NullsOrder]
 
 
 export const JsonNullValueFilter = {
@@ -332,4 +400,12 @@ export const JsonNullValueFilter = {
 } as const
 
 export type JsonNullValueFilter = (typeof JsonNullValueFilter)[keyof typeof JsonNullValueFilter]
+
+
+export const NullsOrder = {
+  first: 'first',
+  last: 'last'
+} as const
+
+export type NullsOrder = (typeof NullsOrder)[keyof typeof NullsOrder]
 

@@ -28,11 +28,13 @@ export type AggregateDataset = {
 
 export type DatasetAvgAggregateOutputType = {
   bytes: number | null
+  pixels: number | null
   failures: number | null
 }
 
 export type DatasetSumAggregateOutputType = {
   bytes: bigint | null
+  pixels: bigint | null
   failures: number | null
 }
 
@@ -45,6 +47,7 @@ export type DatasetMinAggregateOutputType = {
   uploadKey: string | null
   sha256: string | null
   bytes: bigint | null
+  pixels: bigint | null
   failures: number | null
   retryAt: Date | null
   createdAt: Date | null
@@ -60,6 +63,7 @@ export type DatasetMaxAggregateOutputType = {
   uploadKey: string | null
   sha256: string | null
   bytes: bigint | null
+  pixels: bigint | null
   failures: number | null
   retryAt: Date | null
   createdAt: Date | null
@@ -79,6 +83,7 @@ export type DatasetCountAggregateOutputType = {
   uploadKey: number
   sha256: number
   bytes: number
+  pixels: number
   failures: number
   retryAt: number
   createdAt: number
@@ -89,11 +94,13 @@ export type DatasetCountAggregateOutputType = {
 
 export type DatasetAvgAggregateInputType = {
   bytes?: true
+  pixels?: true
   failures?: true
 }
 
 export type DatasetSumAggregateInputType = {
   bytes?: true
+  pixels?: true
   failures?: true
 }
 
@@ -106,6 +113,7 @@ export type DatasetMinAggregateInputType = {
   uploadKey?: true
   sha256?: true
   bytes?: true
+  pixels?: true
   failures?: true
   retryAt?: true
   createdAt?: true
@@ -121,6 +129,7 @@ export type DatasetMaxAggregateInputType = {
   uploadKey?: true
   sha256?: true
   bytes?: true
+  pixels?: true
   failures?: true
   retryAt?: true
   createdAt?: true
@@ -140,6 +149,7 @@ export type DatasetCountAggregateInputType = {
   uploadKey?: true
   sha256?: true
   bytes?: true
+  pixels?: true
   failures?: true
   retryAt?: true
   createdAt?: true
@@ -246,6 +256,7 @@ export type DatasetGroupByOutputType = {
   uploadKey: string
   sha256: string | null
   bytes: bigint
+  pixels: bigint
   failures: number
   retryAt: Date | null
   createdAt: Date
@@ -288,6 +299,7 @@ export type DatasetWhereInput = {
   uploadKey?: Prisma.StringFilter<"Dataset"> | string
   sha256?: Prisma.StringNullableFilter<"Dataset"> | string | null
   bytes?: Prisma.BigIntFilter<"Dataset"> | bigint | number
+  pixels?: Prisma.BigIntFilter<"Dataset"> | bigint | number
   failures?: Prisma.IntFilter<"Dataset"> | number
   retryAt?: Prisma.DateTimeNullableFilter<"Dataset"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Dataset"> | Date | string
@@ -307,6 +319,7 @@ export type DatasetOrderByWithRelationInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrderInput | Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
   retryAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -329,6 +342,7 @@ export type DatasetWhereUniqueInput = Prisma.AtLeast<{
   uploadKey?: Prisma.StringFilter<"Dataset"> | string
   sha256?: Prisma.StringNullableFilter<"Dataset"> | string | null
   bytes?: Prisma.BigIntFilter<"Dataset"> | bigint | number
+  pixels?: Prisma.BigIntFilter<"Dataset"> | bigint | number
   failures?: Prisma.IntFilter<"Dataset"> | number
   retryAt?: Prisma.DateTimeNullableFilter<"Dataset"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Dataset"> | Date | string
@@ -348,6 +362,7 @@ export type DatasetOrderByWithAggregationInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrderInput | Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
   retryAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -375,6 +390,7 @@ export type DatasetScalarWhereWithAggregatesInput = {
   uploadKey?: Prisma.StringWithAggregatesFilter<"Dataset"> | string
   sha256?: Prisma.StringNullableWithAggregatesFilter<"Dataset"> | string | null
   bytes?: Prisma.BigIntWithAggregatesFilter<"Dataset"> | bigint | number
+  pixels?: Prisma.BigIntWithAggregatesFilter<"Dataset"> | bigint | number
   failures?: Prisma.IntWithAggregatesFilter<"Dataset"> | number
   retryAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Dataset"> | Date | string | null
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"Dataset"> | Date | string
@@ -394,6 +410,7 @@ export type DatasetCreateInput = {
   uploadKey: string
   sha256?: string | null
   bytes: bigint | number
+  pixels?: bigint | number
   failures?: number
   retryAt?: Date | string | null
   createdAt?: Date | string
@@ -413,6 +430,7 @@ export type DatasetUncheckedCreateInput = {
   uploadKey: string
   sha256?: string | null
   bytes: bigint | number
+  pixels?: bigint | number
   failures?: number
   retryAt?: Date | string | null
   createdAt?: Date | string
@@ -432,6 +450,7 @@ export type DatasetUpdateInput = {
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
   sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  pixels?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
   retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -451,6 +470,7 @@ export type DatasetUncheckedUpdateInput = {
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
   sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  pixels?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
   retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -470,6 +490,7 @@ export type DatasetCreateManyInput = {
   uploadKey: string
   sha256?: string | null
   bytes: bigint | number
+  pixels?: bigint | number
   failures?: number
   retryAt?: Date | string | null
   createdAt?: Date | string
@@ -489,6 +510,7 @@ export type DatasetUpdateManyMutationInput = {
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
   sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  pixels?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
   retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -508,6 +530,7 @@ export type DatasetUncheckedUpdateManyInput = {
   uploadKey?: Prisma.StringFieldUpdateOperationsInput | string
   sha256?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   bytes?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
+  pixels?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
   retryAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -527,6 +550,7 @@ export type DatasetCountOrderByAggregateInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
   retryAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -535,6 +559,7 @@ export type DatasetCountOrderByAggregateInput = {
 
 export type DatasetAvgOrderByAggregateInput = {
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
 }
 
@@ -547,6 +572,7 @@ export type DatasetMaxOrderByAggregateInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
   retryAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -562,6 +588,7 @@ export type DatasetMinOrderByAggregateInput = {
   uploadKey?: Prisma.SortOrder
   sha256?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
   retryAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -570,6 +597,7 @@ export type DatasetMinOrderByAggregateInput = {
 
 export type DatasetSumOrderByAggregateInput = {
   bytes?: Prisma.SortOrder
+  pixels?: Prisma.SortOrder
   failures?: Prisma.SortOrder
 }
 
@@ -608,6 +636,7 @@ export type DatasetSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs 
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  pixels?: boolean
   failures?: boolean
   retryAt?: boolean
   createdAt?: boolean
@@ -627,6 +656,7 @@ export type DatasetSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Exten
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  pixels?: boolean
   failures?: boolean
   retryAt?: boolean
   createdAt?: boolean
@@ -646,6 +676,7 @@ export type DatasetSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Exten
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  pixels?: boolean
   failures?: boolean
   retryAt?: boolean
   createdAt?: boolean
@@ -665,13 +696,14 @@ export type DatasetSelectScalar = {
   uploadKey?: boolean
   sha256?: boolean
   bytes?: boolean
+  pixels?: boolean
   failures?: boolean
   retryAt?: boolean
   createdAt?: boolean
   readyAt?: boolean
 }
 
-export type DatasetOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "name" | "status" | "format" | "counts" | "labels" | "report" | "pack" | "uploadKey" | "sha256" | "bytes" | "failures" | "retryAt" | "createdAt" | "readyAt", ExtArgs["result"]["dataset"]>
+export type DatasetOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "name" | "status" | "format" | "counts" | "labels" | "report" | "pack" | "uploadKey" | "sha256" | "bytes" | "pixels" | "failures" | "retryAt" | "createdAt" | "readyAt", ExtArgs["result"]["dataset"]>
 
 export type $DatasetPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Dataset"
@@ -689,6 +721,7 @@ export type $DatasetPayload<ExtArgs extends runtime.Types.Extensions.InternalArg
     uploadKey: string
     sha256: string | null
     bytes: bigint
+    pixels: bigint
     failures: number
     retryAt: Date | null
     createdAt: Date
@@ -1128,6 +1161,7 @@ export interface DatasetFieldRefs {
   readonly uploadKey: Prisma.FieldRef<"Dataset", 'String'>
   readonly sha256: Prisma.FieldRef<"Dataset", 'String'>
   readonly bytes: Prisma.FieldRef<"Dataset", 'BigInt'>
+  readonly pixels: Prisma.FieldRef<"Dataset", 'BigInt'>
   readonly failures: Prisma.FieldRef<"Dataset", 'Int'>
   readonly retryAt: Prisma.FieldRef<"Dataset", 'DateTime'>
   readonly createdAt: Prisma.FieldRef<"Dataset", 'DateTime'>

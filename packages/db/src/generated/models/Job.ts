@@ -53,6 +53,7 @@ export type JobMinAggregateOutputType = {
   leaseToken: string | null
   leaseUntil: Date | null
   worker: string | null
+  claimedAt: Date | null
   createdAt: Date | null
   queuedAt: Date | null
   startedAt: Date | null
@@ -74,6 +75,7 @@ export type JobMaxAggregateOutputType = {
   leaseToken: string | null
   leaseUntil: Date | null
   worker: string | null
+  claimedAt: Date | null
   createdAt: Date | null
   queuedAt: Date | null
   startedAt: Date | null
@@ -99,6 +101,7 @@ export type JobCountAggregateOutputType = {
   leaseToken: number
   leaseUntil: number
   worker: number
+  claimedAt: number
   createdAt: number
   queuedAt: number
   startedAt: number
@@ -134,6 +137,7 @@ export type JobMinAggregateInputType = {
   leaseToken?: true
   leaseUntil?: true
   worker?: true
+  claimedAt?: true
   createdAt?: true
   queuedAt?: true
   startedAt?: true
@@ -155,6 +159,7 @@ export type JobMaxAggregateInputType = {
   leaseToken?: true
   leaseUntil?: true
   worker?: true
+  claimedAt?: true
   createdAt?: true
   queuedAt?: true
   startedAt?: true
@@ -180,6 +185,7 @@ export type JobCountAggregateInputType = {
   leaseToken?: true
   leaseUntil?: true
   worker?: true
+  claimedAt?: true
   createdAt?: true
   queuedAt?: true
   startedAt?: true
@@ -292,6 +298,7 @@ export type JobGroupByOutputType = {
   leaseToken: string | null
   leaseUntil: Date | null
   worker: string | null
+  claimedAt: Date | null
   createdAt: Date
   queuedAt: Date
   startedAt: Date | null
@@ -340,6 +347,7 @@ export type JobWhereInput = {
   leaseToken?: Prisma.StringNullableFilter<"Job"> | string | null
   leaseUntil?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
   worker?: Prisma.StringNullableFilter<"Job"> | string | null
+  claimedAt?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Job"> | Date | string
   queuedAt?: Prisma.DateTimeFilter<"Job"> | Date | string
   startedAt?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
@@ -365,6 +373,7 @@ export type JobOrderByWithRelationInput = {
   leaseToken?: Prisma.SortOrderInput | Prisma.SortOrder
   leaseUntil?: Prisma.SortOrderInput | Prisma.SortOrder
   worker?: Prisma.SortOrderInput | Prisma.SortOrder
+  claimedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrderInput | Prisma.SortOrder
@@ -393,6 +402,7 @@ export type JobWhereUniqueInput = Prisma.AtLeast<{
   leaseToken?: Prisma.StringNullableFilter<"Job"> | string | null
   leaseUntil?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
   worker?: Prisma.StringNullableFilter<"Job"> | string | null
+  claimedAt?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Job"> | Date | string
   queuedAt?: Prisma.DateTimeFilter<"Job"> | Date | string
   startedAt?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
@@ -418,6 +428,7 @@ export type JobOrderByWithAggregationInput = {
   leaseToken?: Prisma.SortOrderInput | Prisma.SortOrder
   leaseUntil?: Prisma.SortOrderInput | Prisma.SortOrder
   worker?: Prisma.SortOrderInput | Prisma.SortOrder
+  claimedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrderInput | Prisma.SortOrder
@@ -451,6 +462,7 @@ export type JobScalarWhereWithAggregatesInput = {
   leaseToken?: Prisma.StringNullableWithAggregatesFilter<"Job"> | string | null
   leaseUntil?: Prisma.DateTimeNullableWithAggregatesFilter<"Job"> | Date | string | null
   worker?: Prisma.StringNullableWithAggregatesFilter<"Job"> | string | null
+  claimedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Job"> | Date | string | null
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"Job"> | Date | string
   queuedAt?: Prisma.DateTimeWithAggregatesFilter<"Job"> | Date | string
   startedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Job"> | Date | string | null
@@ -476,6 +488,7 @@ export type JobCreateInput = {
   leaseToken?: string | null
   leaseUntil?: Date | string | null
   worker?: string | null
+  claimedAt?: Date | string | null
   createdAt?: Date | string
   queuedAt?: Date | string
   startedAt?: Date | string | null
@@ -501,6 +514,7 @@ export type JobUncheckedCreateInput = {
   leaseToken?: string | null
   leaseUntil?: Date | string | null
   worker?: string | null
+  claimedAt?: Date | string | null
   createdAt?: Date | string
   queuedAt?: Date | string
   startedAt?: Date | string | null
@@ -526,6 +540,7 @@ export type JobUpdateInput = {
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -551,6 +566,7 @@ export type JobUncheckedUpdateInput = {
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -576,6 +592,7 @@ export type JobCreateManyInput = {
   leaseToken?: string | null
   leaseUntil?: Date | string | null
   worker?: string | null
+  claimedAt?: Date | string | null
   createdAt?: Date | string
   queuedAt?: Date | string
   startedAt?: Date | string | null
@@ -601,6 +618,7 @@ export type JobUpdateManyMutationInput = {
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -626,6 +644,7 @@ export type JobUncheckedUpdateManyInput = {
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   queuedAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   startedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -651,6 +670,7 @@ export type JobCountOrderByAggregateInput = {
   leaseToken?: Prisma.SortOrder
   leaseUntil?: Prisma.SortOrder
   worker?: Prisma.SortOrder
+  claimedAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
@@ -678,6 +698,7 @@ export type JobMaxOrderByAggregateInput = {
   leaseToken?: Prisma.SortOrder
   leaseUntil?: Prisma.SortOrder
   worker?: Prisma.SortOrder
+  claimedAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
@@ -699,6 +720,7 @@ export type JobMinOrderByAggregateInput = {
   leaseToken?: Prisma.SortOrder
   leaseUntil?: Prisma.SortOrder
   worker?: Prisma.SortOrder
+  claimedAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   queuedAt?: Prisma.SortOrder
   startedAt?: Prisma.SortOrder
@@ -732,6 +754,7 @@ export type JobSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   leaseToken?: boolean
   leaseUntil?: boolean
   worker?: boolean
+  claimedAt?: boolean
   createdAt?: boolean
   queuedAt?: boolean
   startedAt?: boolean
@@ -757,6 +780,7 @@ export type JobSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extension
   leaseToken?: boolean
   leaseUntil?: boolean
   worker?: boolean
+  claimedAt?: boolean
   createdAt?: boolean
   queuedAt?: boolean
   startedAt?: boolean
@@ -782,6 +806,7 @@ export type JobSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extension
   leaseToken?: boolean
   leaseUntil?: boolean
   worker?: boolean
+  claimedAt?: boolean
   createdAt?: boolean
   queuedAt?: boolean
   startedAt?: boolean
@@ -807,13 +832,14 @@ export type JobSelectScalar = {
   leaseToken?: boolean
   leaseUntil?: boolean
   worker?: boolean
+  claimedAt?: boolean
   createdAt?: boolean
   queuedAt?: boolean
   startedAt?: boolean
   finishedAt?: boolean
 }
 
-export type JobOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "kind" | "task" | "datasetId" | "status" | "stage" | "attempt" | "failures" | "request" | "progress" | "result" | "error" | "stopReason" | "lastSeq" | "leaseToken" | "leaseUntil" | "worker" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["job"]>
+export type JobOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "kind" | "task" | "datasetId" | "status" | "stage" | "attempt" | "failures" | "request" | "progress" | "result" | "error" | "stopReason" | "lastSeq" | "leaseToken" | "leaseUntil" | "worker" | "claimedAt" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["job"]>
 
 export type $JobPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Job"
@@ -837,6 +863,10 @@ export type $JobPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     leaseToken: string | null
     leaseUntil: Date | null
     worker: string | null
+    /**
+     * Set by a trigger, with the lease.
+     */
+    claimedAt: Date | null
     createdAt: Date
     queuedAt: Date
     startedAt: Date | null
@@ -1282,6 +1312,7 @@ export interface JobFieldRefs {
   readonly leaseToken: Prisma.FieldRef<"Job", 'String'>
   readonly leaseUntil: Prisma.FieldRef<"Job", 'DateTime'>
   readonly worker: Prisma.FieldRef<"Job", 'String'>
+  readonly claimedAt: Prisma.FieldRef<"Job", 'DateTime'>
   readonly createdAt: Prisma.FieldRef<"Job", 'DateTime'>
   readonly queuedAt: Prisma.FieldRef<"Job", 'DateTime'>
   readonly startedAt: Prisma.FieldRef<"Job", 'DateTime'>

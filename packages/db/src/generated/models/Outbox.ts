@@ -41,6 +41,7 @@ export type OutboxMinAggregateOutputType = {
   dedupe: string | null
   createdAt: Date | null
   dispatchedAt: Date | null
+  due: Date | null
 }
 
 export type OutboxMaxAggregateOutputType = {
@@ -50,6 +51,7 @@ export type OutboxMaxAggregateOutputType = {
   dedupe: string | null
   createdAt: Date | null
   dispatchedAt: Date | null
+  due: Date | null
 }
 
 export type OutboxCountAggregateOutputType = {
@@ -60,6 +62,7 @@ export type OutboxCountAggregateOutputType = {
   dedupe: number
   createdAt: number
   dispatchedAt: number
+  due: number
   _all: number
 }
 
@@ -79,6 +82,7 @@ export type OutboxMinAggregateInputType = {
   dedupe?: true
   createdAt?: true
   dispatchedAt?: true
+  due?: true
 }
 
 export type OutboxMaxAggregateInputType = {
@@ -88,6 +92,7 @@ export type OutboxMaxAggregateInputType = {
   dedupe?: true
   createdAt?: true
   dispatchedAt?: true
+  due?: true
 }
 
 export type OutboxCountAggregateInputType = {
@@ -98,6 +103,7 @@ export type OutboxCountAggregateInputType = {
   dedupe?: true
   createdAt?: true
   dispatchedAt?: true
+  due?: true
   _all?: true
 }
 
@@ -195,6 +201,7 @@ export type OutboxGroupByOutputType = {
   dedupe: string
   createdAt: Date
   dispatchedAt: Date | null
+  due: Date | null
   _count: OutboxCountAggregateOutputType | null
   _avg: OutboxAvgAggregateOutputType | null
   _sum: OutboxSumAggregateOutputType | null
@@ -228,6 +235,7 @@ export type OutboxWhereInput = {
   dedupe?: Prisma.StringFilter<"Outbox"> | string
   createdAt?: Prisma.DateTimeFilter<"Outbox"> | Date | string
   dispatchedAt?: Prisma.DateTimeNullableFilter<"Outbox"> | Date | string | null
+  due?: Prisma.DateTimeNullableFilter<"Outbox"> | Date | string | null
 }
 
 export type OutboxOrderByWithRelationInput = {
@@ -238,6 +246,7 @@ export type OutboxOrderByWithRelationInput = {
   dedupe?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   dispatchedAt?: Prisma.SortOrderInput | Prisma.SortOrder
+  due?: Prisma.SortOrderInput | Prisma.SortOrder
 }
 
 export type OutboxWhereUniqueInput = Prisma.AtLeast<{
@@ -251,6 +260,7 @@ export type OutboxWhereUniqueInput = Prisma.AtLeast<{
   dedupe?: Prisma.StringFilter<"Outbox"> | string
   createdAt?: Prisma.DateTimeFilter<"Outbox"> | Date | string
   dispatchedAt?: Prisma.DateTimeNullableFilter<"Outbox"> | Date | string | null
+  due?: Prisma.DateTimeNullableFilter<"Outbox"> | Date | string | null
 }, "id">
 
 export type OutboxOrderByWithAggregationInput = {
@@ -261,6 +271,7 @@ export type OutboxOrderByWithAggregationInput = {
   dedupe?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   dispatchedAt?: Prisma.SortOrderInput | Prisma.SortOrder
+  due?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.OutboxCountOrderByAggregateInput
   _avg?: Prisma.OutboxAvgOrderByAggregateInput
   _max?: Prisma.OutboxMaxOrderByAggregateInput
@@ -279,6 +290,7 @@ export type OutboxScalarWhereWithAggregatesInput = {
   dedupe?: Prisma.StringWithAggregatesFilter<"Outbox"> | string
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"Outbox"> | Date | string
   dispatchedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Outbox"> | Date | string | null
+  due?: Prisma.DateTimeNullableWithAggregatesFilter<"Outbox"> | Date | string | null
 }
 
 export type OutboxCreateInput = {
@@ -289,6 +301,7 @@ export type OutboxCreateInput = {
   dedupe: string
   createdAt?: Date | string
   dispatchedAt?: Date | string | null
+  due?: Date | string | null
 }
 
 export type OutboxUncheckedCreateInput = {
@@ -299,6 +312,7 @@ export type OutboxUncheckedCreateInput = {
   dedupe: string
   createdAt?: Date | string
   dispatchedAt?: Date | string | null
+  due?: Date | string | null
 }
 
 export type OutboxUpdateInput = {
@@ -309,6 +323,7 @@ export type OutboxUpdateInput = {
   dedupe?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   dispatchedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  due?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type OutboxUncheckedUpdateInput = {
@@ -319,6 +334,7 @@ export type OutboxUncheckedUpdateInput = {
   dedupe?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   dispatchedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  due?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type OutboxCreateManyInput = {
@@ -329,6 +345,7 @@ export type OutboxCreateManyInput = {
   dedupe: string
   createdAt?: Date | string
   dispatchedAt?: Date | string | null
+  due?: Date | string | null
 }
 
 export type OutboxUpdateManyMutationInput = {
@@ -339,6 +356,7 @@ export type OutboxUpdateManyMutationInput = {
   dedupe?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   dispatchedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  due?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type OutboxUncheckedUpdateManyInput = {
@@ -349,6 +367,7 @@ export type OutboxUncheckedUpdateManyInput = {
   dedupe?: Prisma.StringFieldUpdateOperationsInput | string
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   dispatchedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  due?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type OutboxCountOrderByAggregateInput = {
@@ -359,6 +378,7 @@ export type OutboxCountOrderByAggregateInput = {
   dedupe?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   dispatchedAt?: Prisma.SortOrder
+  due?: Prisma.SortOrder
 }
 
 export type OutboxAvgOrderByAggregateInput = {
@@ -372,6 +392,7 @@ export type OutboxMaxOrderByAggregateInput = {
   dedupe?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   dispatchedAt?: Prisma.SortOrder
+  due?: Prisma.SortOrder
 }
 
 export type OutboxMinOrderByAggregateInput = {
@@ -381,6 +402,7 @@ export type OutboxMinOrderByAggregateInput = {
   dedupe?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   dispatchedAt?: Prisma.SortOrder
+  due?: Prisma.SortOrder
 }
 
 export type OutboxSumOrderByAggregateInput = {
@@ -397,6 +419,7 @@ export type OutboxSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs =
   dedupe?: boolean
   createdAt?: boolean
   dispatchedAt?: boolean
+  due?: boolean
 }, ExtArgs["result"]["outbox"]>
 
 export type OutboxSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -407,6 +430,7 @@ export type OutboxSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extens
   dedupe?: boolean
   createdAt?: boolean
   dispatchedAt?: boolean
+  due?: boolean
 }, ExtArgs["result"]["outbox"]>
 
 export type OutboxSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -417,6 +441,7 @@ export type OutboxSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extens
   dedupe?: boolean
   createdAt?: boolean
   dispatchedAt?: boolean
+  due?: boolean
 }, ExtArgs["result"]["outbox"]>
 
 export type OutboxSelectScalar = {
@@ -427,9 +452,10 @@ export type OutboxSelectScalar = {
   dedupe?: boolean
   createdAt?: boolean
   dispatchedAt?: boolean
+  due?: boolean
 }
 
-export type OutboxOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "name" | "payload" | "dedupe" | "createdAt" | "dispatchedAt", ExtArgs["result"]["outbox"]>
+export type OutboxOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "name" | "payload" | "dedupe" | "createdAt" | "dispatchedAt" | "due", ExtArgs["result"]["outbox"]>
 
 export type $OutboxPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Outbox"
@@ -442,6 +468,10 @@ export type $OutboxPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs
     dedupe: string
     createdAt: Date
     dispatchedAt: Date | null
+    /**
+     * Not to be dispatched before.
+     */
+    due: Date | null
   }, ExtArgs["result"]["outbox"]>
   composites: {}
 }
@@ -872,6 +902,7 @@ export interface OutboxFieldRefs {
   readonly dedupe: Prisma.FieldRef<"Outbox", 'String'>
   readonly createdAt: Prisma.FieldRef<"Outbox", 'DateTime'>
   readonly dispatchedAt: Prisma.FieldRef<"Outbox", 'DateTime'>
+  readonly due: Prisma.FieldRef<"Outbox", 'DateTime'>
 }
     
 
