@@ -7,7 +7,7 @@ import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
 import { calibrationSubset, evaluateCandidate, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
-import { finetuneStepsAfterRace, finetuneStepsLeft, RACE } from './plan.js';
+import { restAfterRace, finetuneStepsLeft, RACE } from './plan.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
@@ -219,14 +219,17 @@ class Adaptation {
     const { plan, speed } = state;
     if (plan.deadline === null || speed === null) return;
     const ratio = this.#macs(this.#fixed) / this.#macs(state.selected!);
-    state.finetuneSteps = finetuneStepsAfterRace({
+    const now = ports.now();
+    const rest = restAfterRace({
       plan,
       images: finetuningImages(this.#run).length,
-      secondsLeft: (plan.deadline - ports.now()) / 1000,
+      secondsLeft: (plan.deadline - now) / 1000,
       chosen: seconds,
       baseline: this.#withBaseline ? seconds * ratio : 0,
       passes: state.passes,
     });
+    state.finetuneSteps = rest.steps;
+    plan.finetuneDeadline = now + 1000 * rest.seconds;
   }
 
   /** Finetunes every finalist for the first part of the schedule, on training images, and keeps the best. */
@@ -292,7 +295,7 @@ class Adaptation {
       role: 'net',
       steps: state.finetuneSteps,
       part: [RACE.share, 1],
-      deadline: this.#share(1),
+      deadline: state.plan.finetuneDeadline ?? this.#share(1),
       message: 'finetuning the chosen architecture',
       images: finetuningImages(run),
     });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { finetuneStepsAfterRace, finetuneStepsLeft, makePlan, Pace, RACE, type PlanInput } from './plan.js';
+import { restAfterRace, finetuneStepsLeft, makePlan, Pace, RACE, type PlanInput } from './plan.js';
 
 const input = (extra: Partial<PlanInput>): PlanInput => ({
   budget: {},
@@ -56,13 +56,16 @@ describe('plans', () => {
   it('fill what is left of the clock after the race, at the speed it had', () => {
     const plan = makePlan(input({ budget: { max_seconds: 300 }, speeds }));
     const [secondsLeft, images, passes, chosen, baseline] = [120, 1300, 30_000, 0.002, 0.001];
-    const steps = finetuneStepsAfterRace({ plan, images, secondsLeft, chosen, baseline, passes });
+    const { steps, seconds } = restAfterRace({ plan, images, secondsLeft, chosen, baseline, passes });
+    expect(seconds + (passes + seconds / chosen) * baseline).toBeCloseTo(secondsLeft);
+    // Steps end it only on a machine that has become faster.
     const rest = (1 - RACE.share) * steps * plan.batchSize.finetune;
-    const total = rest * chosen + (passes + rest) * baseline;
-    expect(total).toBeGreaterThan(110);
-    expect(total).toBeLessThanOrEqual(120);
-    const nothingLeft = finetuneStepsAfterRace({ plan, images, secondsLeft: 1, chosen, baseline, passes });
-    expect(nothingLeft).toBe(10);
+    expect(rest * chosen).toBeGreaterThan(1.1 * seconds);
+    expect(rest * chosen).toBeLessThan(1.3 * seconds);
+    expect(restAfterRace({ plan, images, secondsLeft: 1, chosen, baseline, passes })).toEqual({
+      steps: 10,
+      seconds: 0,
+    });
   });
 });
 

@@ -18,6 +18,8 @@ export interface Plan {
   searchCandidates: number;
   /** Milliseconds since the epoch; null when no clock bounds the job. */
   transferDeadline: number | null;
+  /** Of the chosen network's training; null until the race is over. */
+  finetuneDeadline: number | null;
   deadline: number | null;
   /** The clock, not the schedule's own ceiling, decided how long training lasts. */
   bounded: boolean;
@@ -36,6 +38,8 @@ const ROUNDS = 3;
 const RESERVE = { seconds: 4, share: 0.03 } as const;
 /** Planned times are estimates; fill this much of the clock. */
 const FILL = 0.97;
+/** Room in a schedule for a machine that becomes faster. */
+const FASTER = 1.2;
 
 export interface PlanInput {
   budget: Budget;
@@ -69,6 +73,7 @@ export function makePlan(input: PlanInput): Plan {
       transferSteps: stepsFor(epochs.transfer, train, batchSize.transfer, 40),
       finetuneSteps: stepsFor(epochs.finetune, trainAndValidation, batchSize.finetune, 80),
       transferDeadline: deadline === null ? null : input.now + 0.45 * Math.max(0, deadline - input.now),
+      finetuneDeadline: null,
       deadline,
       bounded: false,
     };
@@ -92,6 +97,7 @@ export function makePlan(input: PlanInput): Plan {
     transferDeadline:
       input.now +
       1000 * (1.15 * transfer * input.speeds.sandwich * train + evaluated * input.speeds.evaluation),
+    finetuneDeadline: null,
     deadline,
     bounded: transfer < EPOCHS.maxTransfer,
   };
@@ -122,21 +128,24 @@ export function finetuneStepsLeft(input: {
 }
 
 /**
- * The same once the race is over: steps of the whole schedule whose rest, and the baseline's repetition of it and of all
- * image passes so far, fill what is left of the clock. `chosen`, `baseline`: training seconds an image.
+ * The same once the race is over, by its speed. The clock ends the chosen network's training where the baseline's
+ * repetition of it and of all image passes so far (`passes`) fills the rest; steps are a ceiling, reached when training
+ * is faster than the race was. `chosen`, `baseline`: training seconds an image.
  */
-export function finetuneStepsAfterRace(input: {
+export function restAfterRace(input: {
   plan: Plan;
   images: number;
   secondsLeft: number;
   chosen: number;
   baseline: number;
   passes: number;
-}): number {
+}): { steps: number; seconds: number } {
   const { plan, images, chosen, baseline } = input;
-  const room = FILL * input.secondsLeft - input.passes * baseline;
-  const epochs = room / (images * (chosen + baseline)) / (1 - RACE.share);
-  return stepsFor(Math.max(0, Math.min(EPOCHS.maxFinetune, epochs)), images, plan.batchSize.finetune, 10);
+  const room = Math.max(0, input.secondsLeft - input.passes * baseline);
+  const seconds = (room * chosen) / (chosen + baseline);
+  const epochs = (FASTER * seconds) / (images * chosen) / (1 - RACE.share);
+  const steps = stepsFor(Math.min(EPOCHS.maxFinetune, epochs), images, plan.batchSize.finetune, 10);
+  return { steps, seconds };
 }
 
 /** Plan of a pretraining: epochs over the source, cut by the clock where there is one. */
@@ -158,6 +167,7 @@ export function makePretrainPlan(
     transferSteps: stepsFor(max_epochs ?? EPOCHS.pretrain, images, transfer, 1),
     finetuneSteps: 0,
     transferDeadline: deadline,
+    finetuneDeadline: null,
     deadline,
     bounded: false,
   };
