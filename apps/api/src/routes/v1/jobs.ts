@@ -11,6 +11,7 @@ import {
   type JobRequest,
   type PretrainRequest,
 } from '@ntaa/contracts';
+import { killPoint } from '@ntaa/config';
 import { Type } from 'typebox';
 import { checkJob, estimate, explainPlanned } from '../../job-checks.js';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
@@ -59,6 +60,7 @@ export function jobRoutes(app: App, { db }: Deps): void {
         // Deleted, or not ready any more, since it was checked.
         if (typeof job === 'string')
           throw new ProblemError('conflict', `${body.dataset} has just been changed or deleted.`);
+        killPoint('api.job-created');
         return { status: 202, headers: { location: `/v1/jobs/${job.id}` }, body: job };
       });
     },
