@@ -48,6 +48,7 @@ const folder = mkdtempSync(join(tmpdir(), 'ntaa-chaos-'));
 const stack = await startStack(folder);
 let model = new Model(stack, []);
 const fired = {};
+let feeding = false;
 let figures = {};
 for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => process.exit(130));
 try {
@@ -140,7 +141,6 @@ async function chaos() {
   clearInterval(feed);
 }
 
-let feeding = false;
 async function keepBusy() {
   if (feeding) return;
   feeding = true;

@@ -457,9 +457,11 @@ describe.each(kinds)('on %s Postgres', (kind) => {
 
     // One whose success was recorded although it did not hear of it.
     const done = (await claimed()).lease;
+    await db.jobs.commitCheckpoint(done, { name: 'a', key: 'k', sha256: 's', size: 1, data: {} });
     await db.jobs.succeed(done, { result: { metrics: {}, macs: 1, params: 1 }, stopReason: 'completed' });
     await db.jobs.lost(done);
     expect(await given(done.jobId)).toEqual([`jobs/${done.jobId}/`]);
+    expect(await db.jobs.checkpoints(done.jobId)).toEqual([]);
   });
 
   test('garbage is deleted once due, and what cannot be deleted keeps nothing else from it', async () => {
