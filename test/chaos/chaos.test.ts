@@ -4,8 +4,10 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { missingServers } from './stack.mjs';
 
+const { missingServers } = (await import(new URL('stack.mjs', import.meta.url).href)) as {
+  missingServers(): string[];
+};
 const missing = missingServers();
 if (missing.length)
   console.log(`Not tested under faults, without ${missing.join(', ')}: run scripts/test-services.sh.`);

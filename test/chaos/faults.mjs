@@ -86,10 +86,12 @@ const kinds = {
     asleep.add(worker);
     const { child } = worker;
     const pids = strike < 0.5 ? [child.pid, ...childrenOf(child.pid)] : [child.pid];
+    const lease = async () => (await sql(stack, 'SELECT lease_token FROM jobs WHERE id = $1', [job.id]))[0];
     try {
       for (const pid of pids) signal(pid, 'SIGSTOP');
+      if ((await lease()).lease_token !== job.lease_token) return 'missed';
       await sleep(SLEEP_MS);
-      const [now] = await sql(stack, 'SELECT lease_token FROM jobs WHERE id = $1', [job.id]);
+      const now = await lease();
       if (now.lease_token === job.lease_token)
         throw new Error(`${job.id} was not taken from a worker that slept`);
     } finally {
@@ -165,6 +167,8 @@ async function atKillPoint(name, { stack, model, strike }) {
 }
 
 /** @param context `{ stack, model, strike }` */
-export function strike(kind, context) {
-  return kind.startsWith('at ') ? atKillPoint(kind.slice(3), context) : kinds[kind](context);
+export async function strike(kind, context) {
+  if (kind.startsWith('at ')) return atKillPoint(kind.slice(3), context);
+  // Who had just finished when he was struck was not struck.
+  while ((await kinds[kind](context)) === 'missed');
 }
