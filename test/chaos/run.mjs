@@ -18,8 +18,8 @@ import { missingServers, startStack } from './stack.mjs';
 
 /** Faults that may be in the air at a time. */
 const AT_ONCE = 3;
-/** Jobs in play while faults are. */
-const IN_PLAY = 3;
+/** Jobs in play while faults are: of those asked for, and of those beyond, which only give faults something to strike. */
+const IN_PLAY = { asked: 3, beyond: 1 };
 /** All must have ended so long after the last fault, ms: the longest pause before another attempt is two minutes. */
 const END_LIMIT = 240_000;
 
@@ -145,7 +145,8 @@ async function keepBusy() {
   if (feeding) return;
   feeding = true;
   const open = await model.unfinished();
-  if (open.length < IN_PLAY) await model.submit();
+  const enough = model.jobs.size >= model.requests.length + jobs;
+  if (open.length < IN_PLAY[enough ? 'beyond' : 'asked']) await model.submit();
   feeding = false;
 }
 
