@@ -16,6 +16,9 @@ import { Model } from './model.mjs';
 import { makePlan } from './plan.mjs';
 import { missingServers, startStack } from './stack.mjs';
 
+// As the service does: Node 20 is supported here.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
+
 /** Faults that may be in the air at a time. */
 const AT_ONCE = 3;
 /** Jobs in play while faults are: of those asked for, and of those beyond, which only give faults something to strike. */
