@@ -1,6 +1,6 @@
 /** The repositories on real servers: the embedded one, and the one the distribution has installed. */
 import { readFileSync } from 'node:fs';
-import { newId, type AdaptRequest, type Candidate, type Job, type JobRequest } from '@ntaa/contracts';
+import { newId, type AdaptRequest, type Candidate, type Job } from '@ntaa/contracts';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { installedPostgres, startStack, type TestStack } from '../../../test/setup/stack.js';
