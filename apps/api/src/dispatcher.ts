@@ -2,6 +2,7 @@
  * Keeps the queue in step with the database: outbox rows go to the queue, what the queue lost is added again, jobs of
  * lost workers are taken back. Every step is safe to run in several servers at once: the database decides who does it.
  */
+import { killPoint } from '@ntaa/config';
 import type { QueuePayload } from '@ntaa/contracts';
 import type { Database, OutboxEntry } from '@ntaa/db';
 import type { Queue } from '@ntaa/queue';
@@ -28,8 +29,12 @@ export async function startDispatcher({
 }: DispatcherOptions): Promise<{ close(): Promise<void> }> {
   const send = ({ name, payload, dedupe }: OutboxEntry) =>
     queue.add(name, payload as QueuePayload<typeof name>, { dedupe });
+  const dispatch = async (entry: OutboxEntry): Promise<void> => {
+    await send(entry);
+    killPoint('api.outbox-sent');
+  };
   const outbox = repeat(every.outbox ?? 1000, log, 'outbox', async () => {
-    while ((await db.outbox.dispatch(BATCH, send)) === BATCH);
+    while ((await db.outbox.dispatch(BATCH, dispatch)) === BATCH);
   });
   const reaper = repeat(every.reap ?? 2000, log, 'reaper', async () => {
     const jobs = await db.jobs.reap();

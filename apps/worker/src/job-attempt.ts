@@ -1,4 +1,5 @@
 /** One attempt at a job: a forked trainer, its lease kept, its messages written down, its end recorded. */
+import { killPoint } from '@ntaa/config';
 import type { JobStatus } from '@ntaa/contracts';
 import { JOB_FAILURES, JobError } from '@ntaa/contracts';
 import { LeaseLost, type Claim, type Wanted } from '@ntaa/db';
@@ -98,7 +99,8 @@ class Attempt {
       case 'candidates':
         return db.jobs.putCandidates(lease, message.records);
       case 'checkpoint':
-        return db.jobs.commitCheckpoint(lease, message.checkpoint);
+        await db.jobs.commitCheckpoint(lease, message.checkpoint);
+        return killPoint('worker.checkpoint-recorded');
       case 'done':
         await this.#progress.settle();
         return this.#done(message.outcome as JobOutcome);
@@ -113,8 +115,10 @@ class Attempt {
     // What ends the attempt ends its lease: a heartbeat in between would find it lost.
     this.#finishing = true;
     try {
-      if (outcome.status === 'succeeded') this.#concluded = await db.jobs.succeed(lease, outcome.success);
-      else if (outcome.status === 'paused') this.#concluded = await db.jobs.release(lease);
+      if (outcome.status === 'succeeded') {
+        this.#concluded = await db.jobs.succeed(lease, outcome.success);
+        killPoint('worker.job-succeeded');
+      } else if (outcome.status === 'paused') this.#concluded = await db.jobs.release(lease);
       else {
         await db.jobs.cancelled(lease);
         this.#concluded = 'cancelled';

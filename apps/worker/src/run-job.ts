@@ -13,6 +13,7 @@ import {
   type TargetData,
 } from '@ntaa/adaptation';
 import type { SearchSpace } from '@ntaa/contracts';
+import { killPoint } from '@ntaa/config';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
 import { initEngine, type EngineInfo } from '@ntaa/engine';
@@ -86,6 +87,7 @@ async function runAdapt(
       store,
       out,
     });
+    killPoint('trainer.model-stored');
     const { metrics, macs, params, baseline, largest, search, seconds } = outcome;
     await link.done({
       status: 'succeeded',
@@ -251,6 +253,7 @@ function makePorts(assignment: JobAssignment, link: JobLink, store: WorkStore): 
         serial += 1;
         const key = `jobs/${assignment.jobId}/checkpoints/${assignment.attempt}-${serial}.safetensors`;
         const { sha256, size } = await store.put(key, bytes);
+        killPoint('trainer.checkpoint-stored');
         await link.checkpoint({ name: CHECKPOINT, key, sha256, size, data: {} });
       },
     },

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { killPoint } from '@ntaa/config';
 import { JobError } from '@ntaa/contracts';
 import { outputFolder, type Claim, type Database } from '@ntaa/db';
 import type { Context } from './context.js';
@@ -19,6 +20,7 @@ export async function runJobs(
   while (!shutdown.aborted) {
     const claim = await context.db.jobs.claim(id, context.worker, LEASE);
     if (claim === null) return;
+    killPoint('worker.lease-claimed');
     const end = await withScratch(context.scratch, (scratch) =>
       attempt(context, claim, { scratch, gpu }, shutdown),
     );

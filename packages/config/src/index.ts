@@ -4,6 +4,7 @@ export { makeDataFolder, unusableFolder } from './data-folder.js';
 export { withoutSecrets } from './secrets.js';
 export { databaseOf, openDependency, queueOf, storageOf, type Dependency } from './dependency.js';
 export { visibleGpus } from './gpus.js';
+export { KILL_POINTS, killPoint, type KillPoint } from './kill-point.js';
 export {
   cannotListen,
   failStart,

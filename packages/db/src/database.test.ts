@@ -1,11 +1,12 @@
 /** The repositories on real servers: the embedded one, and the one the distribution has installed. */
 import { readFileSync } from 'node:fs';
-import { newId, type AdaptRequest, type Candidate } from '@ntaa/contracts';
+import { newId, type AdaptRequest, type Candidate, type Job } from '@ntaa/contracts';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { installedPostgres, startStack, type TestStack } from '../../../test/setup/stack.js';
 import { openDatabase } from './database.js';
 import {
+  KeyLost,
   LeaseLost,
   MAX_FAILURES,
   NameTaken,
@@ -13,6 +14,7 @@ import {
   UploadUsed,
   type Claim,
   type Database,
+  type KeyClaim,
   type OutboxEntry,
 } from './types.js';
 
@@ -457,9 +459,11 @@ describe.each(kinds)('on %s Postgres', (kind) => {
 
     // One whose success was recorded although it did not hear of it.
     const done = (await claimed()).lease;
+    await db.jobs.commitCheckpoint(done, { name: 'a', key: 'k', sha256: 's', size: 1, data: {} });
     await db.jobs.succeed(done, { result: { metrics: {}, macs: 1, params: 1 }, stopReason: 'completed' });
     await db.jobs.lost(done);
     expect(await given(done.jobId)).toEqual([`jobs/${done.jobId}/`]);
+    expect(await db.jobs.checkpoints(done.jobId)).toEqual([]);
   });
 
   test('garbage is deleted once due, and what cannot be deleted keeps nothing else from it', async () => {
@@ -586,19 +590,43 @@ describe.each(kinds)('on %s Postgres', (kind) => {
   });
 
   test('idempotency: one of many at once is new; the answer is kept; another body is a mismatch', async () => {
-    const states = await Promise.all(
-      Array.from({ length: 6 }, () => db.idempotency.begin('t', 'k', 'POST /jobs', 'h')),
-    );
+    const begin = (tenant = 't', hash = 'h', patience?: number) =>
+      db.idempotency.begin(tenant, 'k', 'POST /jobs', hash, patience);
+    const claimOf = (state: Awaited<ReturnType<typeof begin>>) => (state as { claim: KeyClaim }).claim;
+    const states = await Promise.all(Array.from({ length: 6 }, () => begin()));
     expect(states.map((s) => s.state).sort()).toEqual([...Array<string>(5).fill('in-flight'), 'new']);
     const response = { status: 202, headers: { location: '/x' }, body: { id: 1 } };
-    await db.idempotency.complete('t', 'k', 'POST /jobs', response);
-    expect(await db.idempotency.begin('t', 'k', 'POST /jobs', 'h')).toEqual({ state: 'stored', response });
-    expect(await db.idempotency.begin('t', 'k', 'POST /jobs', 'other')).toEqual({ state: 'mismatch' });
-    expect(await db.idempotency.begin('t2', 'k', 'POST /jobs', 'other')).toEqual({ state: 'new' });
-    await db.idempotency.abandon('t2', 'k', 'POST /jobs');
-    expect(await db.idempotency.begin('t2', 'k', 'POST /jobs', 'h')).toEqual({ state: 'new' });
+    await db.idempotency.complete(claimOf(states.find((s) => s.state === 'new')!), response);
+    expect(await begin()).toEqual({ state: 'stored', response });
+    expect(await begin('t', 'other')).toEqual({ state: 'mismatch' });
+    const second = await begin('t2', 'other');
+    expect(second.state).toBe('new');
+    await db.idempotency.abandon(claimOf(second));
+    expect((await begin('t2')).state).toBe('new');
     await sql.query(`UPDATE idempotency_keys SET created_at = now() - interval '25 hours'`);
-    expect(await db.idempotency.begin('t', 'k', 'POST /jobs', 'h')).toEqual({ state: 'new' });
+    expect((await begin()).state).toBe('new');
+  });
+
+  test('idempotency: a job and its answer are one; who was thought dead makes nothing', async () => {
+    const { request } = await claimed();
+    const begin = () => db.idempotency.begin('default', 'once', 'POST /v1/jobs', 'h', 30);
+    const claim = async () => ((await begin()) as { claim: KeyClaim }).claim;
+    const answer = (job: Job) => ({ status: 202, headers: {}, body: job.id });
+    const slow = await claim();
+    expect(await begin()).toEqual({ state: 'in-flight' });
+    await sql.query(
+      `UPDATE idempotency_keys SET created_at = now() - interval '31 seconds' WHERE key = 'once'`,
+    );
+    slow.since.setTime(slow.since.getTime() - 31_000);
+    const next = await claim();
+    const before = (await db.jobs.list('default', { limit: 100 })).data.length;
+    await expect(db.jobs.create('default', request, { claim: slow, answer })).rejects.toThrow(KeyLost);
+    expect((await db.jobs.list('default', { limit: 100 })).data.length).toBe(before);
+    const job = (await db.jobs.create('default', request, { claim: next, answer })) as Job;
+    // The process dies before it answers: the answer is there all the same.
+    expect(await begin()).toEqual({ state: 'stored', response: { status: 202, headers: {}, body: job.id } });
+    await db.idempotency.abandon(next);
+    expect((await begin()).state).toBe('stored');
   });
 
   test('listeners hear events and outbox rows, also after their connection was lost', async () => {

@@ -2,6 +2,7 @@ import { JOB_STATUSES, isTerminal } from '@ntaa/contracts';
 import { json, type Client, type Tx } from './client.js';
 import type { Prisma } from './generated/client.js';
 import { datasetFolder, discard } from './garbage.js';
+import { answerOnce } from './idempotency.js';
 import { enqueue } from './outbox.js';
 import { newestFirst, pageOf } from './page.js';
 import { requireRoom } from './quotas.js';
@@ -60,7 +61,7 @@ export function datasets(db: Client): Datasets {
     });
 
   return {
-    create({ id, name, format, tenant, uploadKey, sha256, bytes, upload }) {
+    create({ id, name, format, tenant, uploadKey, sha256, bytes, upload }, once) {
       const write = async (tx: Tx) => {
         // What came in parts had its bytes reserved when it began.
         if (upload !== undefined) await use(tx, tenant, upload, id);
@@ -70,7 +71,7 @@ export function datasets(db: Client): Datasets {
           data: { id, tenantId: tenant, name, format, uploadKey, sha256, bytes },
         });
         await enqueue(tx, tenant, { name: 'dataset.validate', payload: { dataset_id: id }, dedupe: id });
-        return toDataset(row);
+        return answerOnce(tx, once, toDataset(row));
       };
       return db.$transaction(write, upload === undefined ? {} : { timeout: JOIN_LIMIT });
     },

@@ -1,38 +1,50 @@
 import { Prisma } from './generated/client.js';
-import { json, type Client } from './client.js';
-import type { Idempotency, StoredResponse } from './types.js';
+import { json, type Client, type Tx } from './client.js';
+import { KeyLost, type Idempotency, type KeyClaim, type Once, type StoredResponse } from './types.js';
+
+const PATIENCE = 3600;
+
+/** Only the latest claim's, and only while there is no answer. */
+const unanswered = ({ tenant, key, route, since }: KeyClaim) => ({
+  ...{ tenantId: tenant, key, route, createdAt: since },
+  response: { equals: Prisma.DbNull },
+});
+const columns = (response: StoredResponse) => ({ status: response.status, response: json(response) });
+
+/** Keeps the answer in the caller's transaction, which must not commit when the key was taken over: throws KeyLost. */
+export async function answerOnce<T>(tx: Tx, once: Once<T> | undefined, made: T): Promise<T> {
+  if (once === undefined) return made;
+  const where = unanswered(once.claim);
+  const { count } = await tx.idempotencyKey.updateMany({ where, data: columns(once.answer(made)) });
+  if (count === 0) throw new KeyLost(once.claim);
+  return made;
+}
 
 export function idempotency(db: Client): Idempotency {
-  const where = (tenant: string, key: string, route: string) => ({ tenantId: tenant, key, route });
   return {
-    async begin(tenant, key, route, bodyHash) {
-      // One statement decides who is first. An expired row is taken over; so is one whose answer never came
-      // (the process died), after an hour.
-      const mine = await db.$executeRaw`
+    async begin(tenant, key, route, bodyHash, patience = PATIENCE) {
+      // One statement decides who is first. An expired row is taken over; so is one whose answer does not come.
+      const [mine] = await db.$queryRaw<{ since: Date }[]>`
         INSERT INTO idempotency_keys AS k (tenant_id, key, route, body_hash)
         VALUES (${tenant}, ${key}, ${route}, ${bodyHash})
         ON CONFLICT (tenant_id, route, key) DO UPDATE
           SET body_hash = EXCLUDED.body_hash, status = NULL, response = NULL, created_at = now()
           WHERE k.created_at < now() - interval '24 hours'
-             OR (k.status IS NULL AND k.created_at < now() - interval '1 hour')`;
-      if (mine === 1) return { state: 'new' };
-      const row = await db.idempotencyKey.findFirst({ where: where(tenant, key, route) });
+             OR (k.status IS NULL AND k.created_at < now() - ${patience} * interval '1 second')
+        RETURNING created_at AS since`;
+      if (mine) return { state: 'new', claim: { tenant, key, route, since: mine.since } };
+      const row = await db.idempotencyKey.findFirst({ where: { tenantId: tenant, key, route } });
       // Abandoned between the two statements: as it was when we asked.
       if (!row) return { state: 'in-flight' };
       if (row.bodyHash !== bodyHash) return { state: 'mismatch' };
       if (row.status === null) return { state: 'in-flight' };
       return { state: 'stored', response: row.response as unknown as StoredResponse };
     },
-    async complete(tenant, key, route, response) {
-      await db.idempotencyKey.updateMany({
-        where: where(tenant, key, route),
-        data: { status: response.status, response: json(response) },
-      });
+    async complete(claim, response) {
+      await db.idempotencyKey.updateMany({ where: unanswered(claim), data: columns(response) });
     },
-    async abandon(tenant, key, route) {
-      await db.idempotencyKey.deleteMany({
-        where: { ...where(tenant, key, route), status: null, response: { equals: Prisma.DbNull } },
-      });
+    async abandon(claim) {
+      await db.idempotencyKey.deleteMany({ where: unanswered(claim) });
     },
   };
 }

@@ -1,6 +1,7 @@
 export { openDatabase } from './database.js';
 export { startEmbeddedPostgres, type EmbeddedPostgres } from './embedded.js';
 export {
+  KeyLost,
   LeaseLost,
   NameTaken,
   QuotaExceeded,

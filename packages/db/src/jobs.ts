@@ -2,6 +2,7 @@
 import { newId, transition, type JobStatus, type Progress } from '@ntaa/contracts';
 import { Prisma } from './generated/client.js';
 import { json, type Client, type Tx } from './client.js';
+import { answerOnce } from './idempotency.js';
 import { enqueue, runEntry } from './outbox.js';
 import { newestFirst, pageOf, take } from './page.js';
 import { requireRoom } from './quotas.js';
@@ -37,7 +38,7 @@ export function jobs(db: Client): UserSide {
   }
 
   return {
-    create(tenant, request) {
+    create(tenant, request, once) {
       return db.$transaction(async (tx) => {
         const found = await tx.$queryRaw<{ status: string }[]>`
           SELECT status FROM datasets WHERE id = ${request.dataset} AND tenant_id = ${tenant} FOR SHARE`;
@@ -64,7 +65,7 @@ export function jobs(db: Client): UserSide {
         });
         await addEvents(tx, row, [{ type: 'status', data: { status: 'queued', attempt: 0 } }]);
         await enqueue(tx, tenant, runEntry(row.id, 0));
-        return present(tx, row);
+        return answerOnce(tx, once, await present(tx, row));
       });
     },
 

@@ -90,6 +90,7 @@ export async function finish(
 ): Promise<void> {
   await setStatus(tx, job, status, { ...NO_LEASE, finishedAt: new Date(), ...columns }, detail);
   await addEvents(tx, job, [{ type: 'done', data: { status, ...detail } }]);
+  await tx.checkpoint.deleteMany({ where: { jobId: job.id } });
   const outputs = status === 'succeeded' || job.attempt === 0 ? [] : [outputFolder(job)];
   await discard(tx, [jobFolder(job.id), ...outputs]);
 }

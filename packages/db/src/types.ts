@@ -202,7 +202,8 @@ export interface Datasets {
    * Status `validating`, and in the same transaction a `dataset.validate` for the queue. Its folder and archive are not
    * garbage from now on. Throws UploadUsed, QuotaExceeded.
    */
-  create(dataset: NewDataset): Promise<Dataset>;
+  /** Throws KeyLost. */
+  create(dataset: NewDataset, once?: Once<Dataset>): Promise<Dataset>;
   get(tenant: string, id: string): Promise<Dataset | null>;
   list(tenant: string, page?: PageOptions & { status?: DatasetStatus | undefined }): Promise<Page<Dataset>>;
   /**
@@ -302,7 +303,12 @@ export type ActionOutcome =
 
 export interface Jobs {
   /** Row, first `status` event and queue entry in one transaction. The dataset must be ready. Throws QuotaExceeded. */
-  create(tenant: string, request: JobRequest): Promise<Job | 'dataset-missing' | 'dataset-not-ready'>;
+  create(
+    tenant: string,
+    request: JobRequest,
+    /** Throws KeyLost. */
+    once?: Once<Job>,
+  ): Promise<Job | 'dataset-missing' | 'dataset-not-ready'>;
   get(tenant: string, id: string): Promise<Job | null>;
   list(
     tenant: string,
@@ -478,17 +484,47 @@ export interface StoredResponse {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: unknown;
 }
+/** The right to answer under a key, until somebody takes it over. */
+export interface KeyClaim {
+  readonly tenant: string;
+  readonly key: string;
+  readonly route: string;
+  readonly since: Date;
+}
+/** How something that is made at most once is answered. The answer is kept in the transaction that makes it. */
+export interface Once<T> {
+  readonly claim: KeyClaim;
+  readonly answer: (made: T) => StoredResponse;
+}
+/** Another request has taken the key over: what this one was about to make was not made. */
+export class KeyLost extends Error {
+  override name = 'KeyLost';
+  constructor({ key }: KeyClaim) {
+    super(`The Idempotency-Key ${key} belongs to another request by now`);
+  }
+}
 export type IdempotencyState =
-  | { readonly state: 'new' }
+  | { readonly state: 'new'; readonly claim: KeyClaim }
   | { readonly state: 'stored'; readonly response: StoredResponse }
   | { readonly state: 'in-flight' }
   | { readonly state: 'mismatch' };
 /** Answers kept for 24 hours by tenant, key and route. */
 export interface Idempotency {
-  begin(tenant: string, key: string, route: string, bodyHash: string): Promise<IdempotencyState>;
-  complete(tenant: string, key: string, route: string, response: StoredResponse): Promise<void>;
+  /**
+   * A key whose answer has not come for `patience` seconds (default: an hour) is taken over: its process has died. Short
+   * only where what is made and its answer are one transaction (`Once`), so that one which lives can make nothing more.
+   */
+  begin(
+    tenant: string,
+    key: string,
+    route: string,
+    bodyHash: string,
+    patience?: number,
+  ): Promise<IdempotencyState>;
+  /** Does nothing when the key was taken over, or has its answer. */
+  complete(claim: KeyClaim, response: StoredResponse): Promise<void>;
   /** The request came to nothing: the key is free again. */
-  abandon(tenant: string, key: string, route: string): Promise<void>;
+  abandon(claim: KeyClaim): Promise<void>;
 }
 
 export type OutboxEntry = {

@@ -92,7 +92,10 @@ export function s3Store(settings: S3Settings): ObjectStore {
       }
     },
     async delete(key) {
-      await client.send(new DeleteObjectCommand(at(key)));
+      await client.send(new DeleteObjectCommand(at(key))).catch((error: unknown) => {
+        // S3 says nothing of an object that is not there; some servers do, when two delete it at once for instance.
+        if (!isMissing(error)) throw error;
+      });
     },
     async deletePrefix(prefix) {
       checkPrefix(prefix);

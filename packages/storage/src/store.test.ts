@@ -115,6 +115,9 @@ describe.each(hasS3 ? (['files', 's3'] as const) : (['files'] as const))('object
     expect(await store.head(`${root}/one.bin/below`)).toBeNull();
     await expect(store.get(`${root}/none`)).rejects.toThrow(ObjectMissing);
     await store.delete(`${root}/none`);
+    await store.delete(`${root}/none/of/these`);
+    await store.put(`${root}/twice/deep/x`, Buffer.from('x'));
+    await Promise.all(Array.from({ length: 8 }, () => store.delete(`${root}/twice/deep/x`)));
     await store.deletePrefix(`${root}/none/`);
     expect(await keys(`${root}/none/`)).toEqual([]);
   });

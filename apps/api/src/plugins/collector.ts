@@ -2,6 +2,7 @@
  * Deletes objects that were given up: the database names them (packages/db, garbage.ts) in the transactions that give
  * them up, and what is named stays named until it is deleted. Safe to run in several servers at once.
  */
+import { killPoint } from '@ntaa/config';
 import type { StoredUpload } from '@ntaa/db';
 import { repeat, type Loop } from '../repeat.js';
 import type { App, Deps, Limits } from '../types.js';
@@ -10,7 +11,10 @@ import type { App, Deps, Limits } from '../types.js';
 const BATCH = 100;
 
 export function useCollector(app: App, { db, store }: Deps, { collectMs }: Limits): void {
-  const remove = (key: string) => (key.endsWith('/') ? store.deletePrefix(key) : store.delete(key));
+  const remove = async (key: string): Promise<void> => {
+    await (key.endsWith('/') ? store.deletePrefix(key) : store.delete(key));
+    killPoint('api.garbage-deleted');
+  };
   const forget = async (upload: StoredUpload) => {
     await store.parts.abort(upload);
     await store.delete(upload.key);

@@ -1,6 +1,6 @@
 /** `Idempotency-Key`: a creating request that is sent again gets the answer it had, and creates nothing twice. */
 import { ProblemError } from '@ntaa/contracts';
-import type { Database, StoredResponse } from '@ntaa/db';
+import { KeyLost, type Database, type KeyClaim, type StoredResponse } from '@ntaa/db';
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
@@ -10,6 +10,8 @@ export interface Answer {
   readonly body: unknown;
   /** What a repetition is answered when it may not see the body itself (a secret); default: body. */
   readonly replay?: unknown;
+  /** It was kept under the key together with what it tells of. */
+  readonly kept?: boolean;
 }
 
 /** The request's key, or null. */
@@ -31,30 +33,42 @@ export function bodyHash(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value, sorted)).digest('hex');
 }
 
+/** Seconds after which a request is thought dead whose answer is kept in the transaction that makes what was asked for. */
+export const ONE_TRANSACTION = 30;
+
+interface CreateOptions {
+  /** Called when `create` was not needed, before the answer: it removes what the request had brought along. */
+  readonly discard?: () => Promise<void>;
+  /** Seconds without an answer after which another request with the key may try; default: see Idempotency. */
+  readonly patience?: number;
+}
+
 /**
- * Answers with `create()`, or with what it answered before under this key. `discard` is called when `create` was not
- * needed, before the answer: it removes what the request had brought along.
+ * Answers with `create()`, or with what it answered before under this key. `create` is given the claim on the key, if there
+ * is one, to keep the answer together with what it makes; otherwise it is kept afterwards.
  */
 export async function createOnce(
   db: Database,
   request: FastifyRequest,
   reply: FastifyReply,
   hash: string,
-  create: () => Promise<Answer>,
-  discard: () => Promise<void> = async () => undefined,
+  create: (claim: KeyClaim | undefined) => Promise<Answer>,
+  { discard = async () => undefined, patience }: CreateOptions = {},
 ): Promise<FastifyReply> {
   const key = idempotencyKey(request);
-  if (key === null) return send(reply, await create());
+  if (key === null) return send(reply, await create(undefined));
   const { tenant } = request.principal;
   const route = `${request.method} ${request.routeOptions.url}`;
-  const before = await db.idempotency.begin(tenant, key, route, hash);
+  const before = await db.idempotency.begin(tenant, key, route, hash, patience);
   if (before.state === 'new') {
-    const answer = await create().catch(async (error: unknown) => {
-      await db.idempotency.abandon(tenant, key, route);
+    const answer = await create(before.claim).catch(async (error: unknown) => {
+      if (error instanceof KeyLost) throw inFlight(reply);
+      // What cannot be abandoned now is taken over later.
+      await db.idempotency.abandon(before.claim).catch(() => undefined);
       throw error;
     });
     const { status, headers, body, replay = body } = answer;
-    await db.idempotency.complete(tenant, key, route, { status, headers, body: replay });
+    if (!answer.kept) await db.idempotency.complete(before.claim, { status, headers, body: replay });
     return send(reply, answer);
   }
   await discard();
@@ -67,8 +81,12 @@ export async function createOnce(
       'idempotency-mismatch',
       'This Idempotency-Key was used with another request; use a new key for a new request.',
     );
+  throw inFlight(reply);
+}
+
+function inFlight(reply: FastifyReply): ProblemError {
   void reply.header('retry-after', '1');
-  throw new ProblemError(
+  return new ProblemError(
     'idempotency-in-flight',
     'The first request with this Idempotency-Key is still being answered.',
   );

@@ -11,12 +11,18 @@ import {
   ProblemError,
   type DatasetFormat,
 } from '@ntaa/contracts';
-import { datasetFolder, UploadUsed } from '@ntaa/db';
+import { datasetFolder, KeyLost, QuotaExceeded, UploadUsed, type KeyClaim } from '@ntaa/db';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { readForm } from '../../multipart.js';
 import { joinUpload } from '../../part-uploads.js';
-import { bodyHash, createOnce, idempotencyKey, type Answer } from '../../plugins/idempotency.js';
+import {
+  bodyHash,
+  createOnce,
+  idempotencyKey,
+  ONE_TRANSACTION,
+  type Answer,
+} from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 import { storeArchive, tooLarge } from '../../uploads.js';
@@ -157,17 +163,20 @@ async function fromForm(request: FastifyRequest, reply: FastifyReply, deps: Deps
   const key = idempotencyKey(request);
   const { id, name, format, sha256, size, uploadKey } = await receive(request, deps);
   const discard = () => store.delete(uploadKey);
-  const create = async () => {
+  const create = async (claim: KeyClaim | undefined): Promise<Answer> => {
     try {
       const { tenant } = request.principal;
-      return accepted(await db.datasets.create({ id, name, format, tenant, uploadKey, sha256, bytes: size }));
+      const dataset = { id, name, format, tenant, uploadKey, sha256, bytes: size };
+      const made = await db.datasets.create(dataset, claim && { claim, answer: accepted });
+      return { ...accepted(made), kept: true };
     } catch (error) {
-      await discard();
+      // Refused for certain. After anything else it may be there, and need its archive; if it is not, that is collected.
+      if (error instanceof KeyLost || error instanceof QuotaExceeded) await discard();
       throw error;
     }
   };
   const hash = key === null ? '' : bodyHash({ name, format, sha256 });
-  return createOnce(db, request, reply, hash, create, discard);
+  return createOnce(db, request, reply, hash, create, { discard, patience: ONE_TRANSACTION });
 }
 
 async function fromUpload(
@@ -177,7 +186,7 @@ async function fromUpload(
   body: DatasetRequest,
 ): Promise<FastifyReply> {
   const { tenant } = request.principal;
-  return createOnce(db, request, reply, bodyHash(body), async () => {
+  return createOnce(db, request, reply, bodyHash(body), async (claim) => {
     const upload = await db.uploads.get(body.upload, tenant);
     if (!upload)
       throw new ProblemError('validation-failed', 'The upload cannot be used.', [
@@ -193,7 +202,8 @@ async function fromUpload(
       upload: { id: upload.id, join: () => joinUpload(store, upload) },
     };
     try {
-      return accepted(await db.datasets.create(dataset));
+      const made = await db.datasets.create(dataset, claim && { claim, answer: accepted });
+      return { ...accepted(made), kept: true };
     } catch (error) {
       throw error instanceof UploadUsed ? used : error;
     }

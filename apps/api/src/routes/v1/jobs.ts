@@ -11,9 +11,11 @@ import {
   type JobRequest,
   type PretrainRequest,
 } from '@ntaa/contracts';
+import { killPoint } from '@ntaa/config';
+import type { KeyClaim } from '@ntaa/db';
 import { Type } from 'typebox';
 import { checkJob, estimate, explainPlanned } from '../../job-checks.js';
-import { bodyHash, createOnce } from '../../plugins/idempotency.js';
+import { bodyHash, createOnce, ONE_TRANSACTION, type Answer } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 
@@ -24,6 +26,11 @@ const Body = Type.Unsafe<AdaptRequest | PretrainRequest>({
 });
 export const JobParams = Type.Object({ id: Id('job') });
 export const noSuchJob = (id: string) => new ProblemError('not-found', `There is no job ${id}.`);
+const accepted = (body: Job) => ({
+  status: 202,
+  headers: { location: `/v1/jobs/${body.id}` },
+  body,
+});
 const tags = ['jobs'];
 
 export function jobRoutes(app: App, { db }: Deps): void {
@@ -53,14 +60,16 @@ export function jobRoutes(app: App, { db }: Deps): void {
         const { dataset, space } = await checkJob(db, tenant, body);
         return estimate(body, dataset, space);
       }
-      return createOnce(db, request, reply, bodyHash(body), async () => {
+      const create = async (claim: KeyClaim | undefined): Promise<Answer> => {
         await checkJob(db, tenant, body);
-        const job = await db.jobs.create(tenant, body);
+        const job = await db.jobs.create(tenant, body, claim && { claim, answer: accepted });
         // Deleted, or not ready any more, since it was checked.
         if (typeof job === 'string')
           throw new ProblemError('conflict', `${body.dataset} has just been changed or deleted.`);
-        return { status: 202, headers: { location: `/v1/jobs/${job.id}` }, body: job };
-      });
+        killPoint('api.job-created');
+        return { ...accepted(job), kept: true };
+      };
+      return createOnce(db, request, reply, bodyHash(body), create, { patience: ONE_TRANSACTION });
     },
   );
 

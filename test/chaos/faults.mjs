@@ -1,0 +1,174 @@
+/** How each kind of fault is made to happen. Each resolves once it has, and rejects when it could not. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+
+/** A lease is 15 s: who sleeps for longer has lost it. */
+const SLEEP_MS = 17_000;
+/** A fault that finds nothing to strike for so long never fires, ms. */
+const LIMIT = 90_000;
+/** Failures after which a job is left alone: five end it, rightly. */
+const ENOUGH = 2;
+
+/** Rows of one statement; Postgres may be down just now: tried again. */
+export async function sql(stack, text, values = []) {
+  for (const end = Date.now() + 30_000; ; await sleep(100)) {
+    const client = new pg.Client({ connectionString: stack.databaseUrl, connectionTimeoutMillis: 3000 });
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      return (await client.query(text, values)).rows;
+    } catch (error) {
+      if (Date.now() > end) throw error;
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+}
+
+async function until(what, look) {
+  for (const end = Date.now() + LIMIT; Date.now() < end; await sleep(50)) {
+    const found = await look();
+    if (found) return found;
+  }
+  throw new Error(`in ${LIMIT / 1000} s there was no ${what}`);
+}
+
+/** A worker at work on a job that can bear another failure, and that job. */
+function busyWorker(stack, asleep) {
+  return until('worker at work', async () => {
+    const jobs = await sql(stack, `
+      SELECT id, worker, attempt, lease_token FROM jobs
+      WHERE lease_token IS NOT NULL AND lease_until > now() + interval '12 seconds' AND failures <= $1
+      ORDER BY failures, id`, [ENOUGH]); // prettier-ignore
+    for (const job of jobs) {
+      const worker = stack.parts.worker.find(
+        (part) => job.worker === `${hostname()}-${part.pid}` && part.alive,
+      );
+      if (worker && !asleep.has(worker)) return { worker, job };
+    }
+  });
+}
+
+/** Trainers and decoders: the children of a worker. */
+function childrenOf(pid) {
+  return readdirSync('/proc').filter((name) => {
+    try {
+      const status = readFileSync(`/proc/${name}/stat`, 'latin1');
+      return Number(status.slice(status.lastIndexOf(')') + 4).split(' ')[0]) === pid;
+    } catch {
+      return false;
+    }
+  }).map(Number); // prettier-ignore
+}
+
+/** Workers that are stopped. */
+const asleep = new Set();
+
+const kinds = {
+  async 'worker-kill'({ stack }) {
+    const { worker } = await busyWorker(stack, asleep);
+    worker.child.kill('SIGKILL');
+  },
+  async 'trainer-kill'({ stack }) {
+    const child = await until(
+      'trainer',
+      async () => childrenOf((await busyWorker(stack, asleep)).worker.pid)[0],
+    );
+    process.kill(child, 'SIGKILL');
+  },
+  /** Stopped past its lease, with or without its trainer, and woken up: a zombie, which must not write any more. */
+  async 'worker-sleep'({ stack, strike }) {
+    const { worker, job } = await busyWorker(stack, asleep);
+    asleep.add(worker);
+    const { child } = worker;
+    const pids = strike < 0.5 ? [child.pid, ...childrenOf(child.pid)] : [child.pid];
+    const lease = async () => (await sql(stack, 'SELECT lease_token FROM jobs WHERE id = $1', [job.id]))[0];
+    try {
+      for (const pid of pids) signal(pid, 'SIGSTOP');
+      if ((await lease()).lease_token !== job.lease_token) return 'missed';
+      await sleep(SLEEP_MS);
+      const now = await lease();
+      if (now.lease_token === job.lease_token)
+        throw new Error(`${job.id} was not taken from a worker that slept`);
+    } finally {
+      for (const pid of pids) signal(pid, 'SIGCONT');
+      asleep.delete(worker);
+    }
+  },
+  /** While it answers a submission, or one that is repeated. */
+  async 'api-kill'({ stack, model, strike }) {
+    const i = strike < 0.5 ? 0 : 1;
+    const part = stack.parts.api[i % stack.parts.api.length];
+    await part.usable();
+    const answered = model.replay((strike * 97) % 1, stack.urls[i % stack.urls.length]);
+    await sleep((strike * 1000) % 25);
+    part.child.kill('SIGKILL');
+    await answered;
+  },
+  async 'redis-flush'({ stack }) {
+    await stack.parts.redis.usable();
+    const { stdout } = spawnSync('redis-cli', ['-p', String(stack.redisPort), 'FLUSHALL'], {
+      encoding: 'utf8',
+    });
+    if (!stdout.includes('OK')) throw new Error(`FLUSHALL: ${stdout}`);
+  },
+  'redis-kill': ({ stack }) => restart(stack.parts.redis, 'SIGKILL'),
+  'postgres-fast': ({ stack }) => restart(stack.parts.postgres, 'SIGINT'),
+  'postgres-immediate': ({ stack }) => restart(stack.parts.postgres, 'SIGQUIT'),
+  's3-errors': (context) => s3Trouble('errors', context),
+  's3-timeouts': (context) => s3Trouble('timeouts', context),
+  's3-truncated': (context) => s3Trouble('truncated', context),
+};
+
+async function restart(part, how) {
+  await part.usable();
+  part.child.kill(how);
+  await part.gone;
+  await part.usable();
+}
+
+let troubled = Promise.resolve();
+/** One trouble at a time; it lasts some seconds, and until somebody has met it. */
+function s3Trouble(kind, { stack: { proxy }, strike }) {
+  const turn = troubled.then(async () => {
+    proxy.begin(kind);
+    try {
+      await sleep(1000 + 3000 * strike);
+      await until(`request to S3 that meets ${kind}`, () => proxy.affected > 0);
+    } finally {
+      proxy.end();
+    }
+  });
+  troubled = turn.catch(() => undefined);
+  return turn;
+}
+
+function signal(pid, name) {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It has ended.
+  }
+}
+
+/** Arms a kill point, and resolves when a process has died of it. */
+async function atKillPoint(name, { stack, model, strike }) {
+  const file = join(stack.kills, name);
+  await until('free kill point', () => !existsSync(file));
+  writeFileSync(file, '');
+  // Only who makes jobs comes by here.
+  if (name === 'api.job-created')
+    await model.submit(undefined, stack.urls[strike < 0.5 ? 0 : stack.urls.length - 1]);
+  await until(`process at ${name}`, () => !existsSync(file));
+}
+
+/** @param context `{ stack, model, strike }` */
+export async function strike(kind, context) {
+  if (kind.startsWith('at ')) return atKillPoint(kind.slice(3), context);
+  // Who had just finished when he was struck was not struck.
+  while ((await kinds[kind](context)) === 'missed');
+}

@@ -1,0 +1,158 @@
+/** What must be true once the faults are over and every job has ended. */
+import { readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openStore } from '@ntaa/storage';
+import { sql } from './faults.mjs';
+import { sha256 } from './model.mjs';
+
+const STAGES = ['prepare', 'transfer', 'search', 'finetune', 'evaluate', 'export'];
+const FORMATS = ['onnx', 'tfjs', 'safetensors', 'bundle'];
+/** Legal next statuses of jobs that nobody cancels, stops or pauses. */
+const NEXT = { queued: ['running'], running: ['queued', 'succeeded', 'failed'], succeeded: [], failed: [] };
+/** What the planned faults may make of an attempt, and five of them of a job. */
+const EXPLAINED = new Set(['worker-lost', 'storage-unavailable', 'internal']);
+const MAX_FAILURES = 5;
+
+/** @param references weights' SHA-256 of uninterrupted jobs, by recipe. Returns figures for the report. */
+export async function checkAll(stack, model, references) {
+  const figures = { succeeded: 0, failed: 0, attempts: 0, events: 0 };
+  const models = await everyPage(model, '/v1/models');
+  for (const job of model.jobs.values()) {
+    if (!job.done || job.last === undefined) continue;
+    const events = await everyPage(model, `/v1/jobs/${job.id}/events`);
+    figures.events += events.length;
+    figures.attempts += job.last.attempt;
+    figures[job.last.status] = (figures[job.last.status] ?? 0) + 1;
+    for (const problem of eventProblems(events, job.last)) model.violate(`${job.id}: ${problem}`);
+    const own = models.filter(({ lineage }) => lineage.job === job.id);
+    if (job.last.status !== 'succeeded') {
+      if (own.length) model.violate(`${job.id} is ${job.last.status} and has a model`);
+      const codes = events.filter(({ type }) => type === 'warning').map(({ data }) => data.code);
+      const explained =
+        codes.length >= MAX_FAILURES - 1 &&
+        [...codes, job.last.error?.code].every((code) => EXPLAINED.has(code));
+      if (!explained)
+        model.violate(`${job.id} is ${job.last.status}: ${JSON.stringify(job.last.error)} after ${codes}`);
+      continue;
+    }
+    if (own.length !== 1 || own[0].id !== job.last.result.model)
+      model.violate(`${job.id} names ${job.last.result.model}, and has ${own.map(({ id }) => id)}`);
+    const weights = await checkDownloads(model, job.last.result.model);
+    if (weights !== references[job.recipe])
+      model.violate(`${job.id}, ${job.last.attempt} attempts, has other weights than the uninterrupted one`);
+  }
+  const promised = new Set([...model.jobs.values()].map(({ id }) => id));
+  const there = (await everyPage(model, '/v1/jobs')).map(({ id }) => id);
+  for (const id of there) if (!promised.has(id)) model.violate(`${id} was never promised: made twice`);
+  for (const id of promised) if (!there.includes(id)) model.violate(`${id} was promised and is not there`);
+  await checkTables(stack, model);
+  await checkStorage(stack, model);
+  for (const url of stack.urls)
+    if ((await model.ask('GET', '/readyz', { url }))?.status !== 200) model.violate(`${url} is not ready`);
+  return figures;
+}
+
+async function everyPage(model, path) {
+  const all = [];
+  for (let after; ;) {
+    const page = await model.get(`${path}?limit=100${after === undefined ? '' : `&after=${after}`}`);
+    all.push(...page.data);
+    if (!page.has_more) return all;
+    after = page.next_cursor;
+  }
+}
+
+function* eventProblems(events, job) {
+  const gap = events.findIndex(({ seq }, i) => seq !== i + 1);
+  if (gap !== -1) yield `event ${gap + 1} has number ${events[gap].seq}`;
+  const done = events.filter(({ type }) => type === 'done').length;
+  if (done !== 1 || events.at(-1)?.type !== 'done')
+    yield `${done} events "done", the last is ${events.at(-1)?.type}`;
+  const statuses = events.filter(({ type }) => type === 'status').map(({ data }) => data);
+  if (statuses[0]?.status !== 'queued') yield `begins as ${statuses[0]?.status}`;
+  if (statuses.at(-1)?.status !== job.status)
+    yield `is ${job.status}, its last event says ${statuses.at(-1)?.status}`;
+  let attempt = 0;
+  for (const [i, { status, attempt: number }] of statuses.entries()) {
+    const before = statuses[i - 1]?.status;
+    if (before && !NEXT[before]?.includes(status)) yield `went from ${before} to ${status}`;
+    if (status === 'running' && number !== ++attempt) yield `attempt ${number} came where ${attempt} was due`;
+  }
+  if (attempt !== job.attempt) yield `${attempt} attempts in its events, ${job.attempt} in itself`;
+  let at = { attempt: 0, stage: -1 };
+  for (const { type, data } of events) {
+    if (type !== 'stage') continue;
+    const stage = STAGES.indexOf(data.stage);
+    if (data.attempt < at.attempt || (data.attempt === at.attempt && stage < at.stage))
+      yield `stage ${data.stage} of attempt ${data.attempt} after ${STAGES[at.stage]} of ${at.attempt}`;
+    at = { attempt: data.attempt, stage };
+  }
+  const times = events.map(({ created_at }) => Date.parse(created_at));
+  if (times.some((time, i) => i > 0 && time < times[i - 1])) yield 'an event is older than the one before it';
+  const [created, started, finished] = [job.created_at, job.started_at, job.finished_at].map((time) =>
+    Date.parse(time),
+  );
+  if (!(created <= started && started <= finished))
+    yield `times ${job.created_at}, ${job.started_at}, ${job.finished_at}`;
+}
+
+/** Every format is what its ETag says. Returns the hash of the weights. */
+export async function checkDownloads(model, id) {
+  let weights;
+  for (const format of FORMATS) {
+    const answer = await model.ask('GET', `/v1/models/${id}/download?format=${format}`);
+    const hash = answer && sha256(answer.bytes);
+    const said = answer?.headers.get('etag')?.replaceAll('"', '');
+    if (answer?.status !== 200 || hash !== said)
+      model.violate(`${id} as ${format}: ${answer?.status}, ETag ${said}, bytes ${hash}`);
+    if (format === 'safetensors') weights = hash;
+  }
+  return weights;
+}
+
+/** Rows that stand for work in progress: there is none. */
+async function checkTables(stack, model) {
+  const none = {
+    'outbox rows not dispatched': `SELECT id FROM outbox WHERE dispatched_at IS NULL`,
+    'leases held': `SELECT id FROM jobs WHERE lease_token IS NOT NULL`,
+    'objects given up and not deleted': `SELECT key FROM garbage WHERE due < now() + interval '1 hour'`,
+    'checkpoints of jobs that ended': `SELECT job_id FROM checkpoints`,
+    'requests in flight': `SELECT key FROM idempotency_keys WHERE status IS NULL`,
+  };
+  for (const [what, text] of Object.entries(none)) {
+    let rows = await sql(stack, text);
+    for (const end = Date.now() + 30_000; rows.length > 0 && Date.now() < end; await sleep(300))
+      rows = await sql(stack, text);
+    if (rows.length) model.violate(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
+  }
+}
+
+/** Every object is somebody's, and everybody has all of his. */
+async function checkStorage(stack, model) {
+  const owned = new Set();
+  const [{ pack, upload_key: upload, id }] = await sql(stack, 'SELECT id, pack, upload_key FROM datasets');
+  for (const { key } of [pack.images, pack.index, ...Object.values(pack.packed)]) owned.add(key);
+  for (const { storage } of await sql(stack, 'SELECT storage FROM models'))
+    for (const { key } of Object.values(storage)) owned.add(key);
+  const store = await openStore({ dataDir: stack.folder, s3: stack.bucket });
+  const found = new Set();
+  for await (const { key } of store.list('')) found.add(key);
+  await store.close();
+  for (const key of found)
+    if (!owned.has(key) && key !== upload) model.violate(`${key} belongs to nobody (${id})`);
+  for (const key of owned) if (!found.has(key)) model.violate(`${key} is not in the store`);
+}
+
+/** After the end: workers have left nothing on their disks. */
+export function checkScratch(stack, model) {
+  for (const folder of stack.scratch) {
+    let names = [];
+    try {
+      names = readdirSync(folder);
+    } catch {
+      // Never used.
+    }
+    if (names.length)
+      model.violate(`${names.length} folders left in the scratch of a worker that was asked to end`);
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * The client's side: it submits jobs as a careful user does, sending a request again under its Idempotency-Key until it
+ * is answered, and remembers what the service has promised.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createHash } from 'node:crypto';
+
+/** A request that is not answered for good within so many milliseconds is a broken promise. */
+const PATIENCE = 60_000;
+const TERMINAL = new Set(['succeeded', 'failed', 'cancelled']);
+
+export class Model {
+  #stack;
+  requests;
+  #turn = 0;
+  /** By Idempotency-Key: `{ key, recipe, id }`. */
+  jobs = new Map();
+  violations = [];
+  replays = 0;
+
+  /** `requests`: bodies of jobs; equal ones must give equal bytes. */
+  constructor(stack, requests) {
+    this.#stack = stack;
+    this.requests = requests;
+  }
+  violate(text) {
+    this.violations.push(text);
+    console.log(`VIOLATION ${text}`);
+  }
+
+  /** One request to one of the API servers in turn, or to `url`; null when it was not answered. */
+  async ask(method, path, { body, headers = {}, url, timeoutMs = 10_000 } = {}) {
+    const base = url ?? this.#stack.urls[this.#turn++ % this.#stack.urls.length];
+    try {
+      const response = await fetch(base + path, {
+        method,
+        headers: {
+          authorization: `Bearer ${this.#stack.key}`,
+          ...(body && { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        body: body && JSON.stringify(body),
+        signal: AbortSignal.timeout(timeoutMs),
+      });
+      const bytes = Buffer.from(await response.arrayBuffer());
+      return { status: response.status, headers: response.headers, bytes };
+    } catch {
+      return null;
+    }
+  }
+  /** GET until it is answered with 200; its JSON. */
+  async get(path) {
+    let last;
+    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(200)) {
+      const answer = await this.ask('GET', path);
+      if (answer?.status === 200) return JSON.parse(answer.bytes.toString());
+      last = answer;
+      if (answer?.status === 404) break;
+    }
+    throw new Error(
+      `GET ${path} is answered ${last?.status ?? 'not at all'}: ${last?.bytes.toString().slice(0, 300)}`,
+    );
+  }
+
+  /** A new job; resolves when it is promised. `url`: the server that is asked first. */
+  async submit(recipe = this.jobs.size % this.requests.length, url) {
+    const key = `chaos-${this.jobs.size + 1}`;
+    this.jobs.set(key, { key, recipe, id: null, done: false });
+    await this.#post(key, url);
+    return this.jobs.get(key);
+  }
+  /** Sends the request of a job that may be promised already once more: it must be the same job. */
+  async replay(strike, url) {
+    const keys = [...this.jobs.keys()];
+    this.replays += 1;
+    await this.#post(keys[Math.floor(strike * keys.length)], url);
+  }
+  async #post(key, firstUrl) {
+    const job = this.jobs.get(key);
+    let url = firstUrl;
+    let last;
+    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(150)) {
+      const body = this.requests[job.recipe];
+      const answer = await this.ask('POST', '/v1/jobs', { body, headers: { 'idempotency-key': key }, url });
+      url = undefined;
+      last = answer;
+      if (answer?.status === 202) {
+        const { id } = JSON.parse(answer.bytes.toString());
+        if (job.id !== null && job.id !== id)
+          this.violate(`${key} was answered with ${job.id}, then with ${id}`);
+        job.id = id;
+        return;
+      }
+      // Not answered, in flight, too many, or a server down: as any client, later once more. Others are refusals.
+      if (answer && ![409, 429, 500, 503].includes(answer.status)) break;
+    }
+    this.violate(
+      `${key} is answered ${last?.status ?? 'not at all'}: ${last?.bytes.toString().slice(0, 300)}`,
+    );
+  }
+
+  /** Jobs that are promised and not known to have ended. */
+  async unfinished() {
+    for (const job of this.jobs.values()) {
+      if (job.done || job.id === null) continue;
+      const answer = await this.ask('GET', `/v1/jobs/${job.id}`);
+      if (answer?.status !== 200) continue;
+      job.last = JSON.parse(answer.bytes.toString());
+      job.done = TERMINAL.has(job.last.status);
+    }
+    return [...this.jobs.values()].filter(({ done }) => !done);
+  }
+  async allEnded(limitMs) {
+    for (const end = Date.now() + limitMs; ; await sleep(300)) {
+      const open = await this.unfinished();
+      if (open.length === 0) return;
+      if (Date.now() < end) continue;
+      for (const { key, id, last } of open)
+        this.violate(`${key} ${id} has not ended: ${last?.status}, ${last?.stage}, attempt ${last?.attempt}`);
+      return;
+    }
+  }
+}
+
+export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');

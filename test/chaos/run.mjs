@@ -1,0 +1,166 @@
+/**
+ * The fault harness: `npm run chaos -- --seed N --faults M [--jobs J]`. Starts the service on real servers, submits small
+ * jobs, has a planned list of things go wrong, and then checks that nothing was lost or done twice. See docs/chaos.md.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import sharp from 'sharp';
+import { ZipFile } from 'yazl';
+import { buffer } from 'node:stream/consumers';
+import { strike } from './faults.mjs';
+import { checkAll, checkDownloads, checkScratch } from './invariants.mjs';
+import { Model } from './model.mjs';
+import { makePlan } from './plan.mjs';
+import { missingServers, startStack } from './stack.mjs';
+
+// As the service does: Node 20 is supported here.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
+
+/** Faults that may be in the air at a time. */
+const AT_ONCE = 3;
+/** Jobs in play while faults are: of those asked for, and of those beyond, which only give faults something to strike. */
+const IN_PLAY = { asked: 3, beyond: 1 };
+/** All must have ended so long after the last fault, ms: the longest pause before another attempt is two minutes. */
+const END_LIMIT = 240_000;
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '0' },
+    faults: { type: 'string', default: '20' },
+    jobs: { type: 'string', default: '6' },
+    only: { type: 'string', multiple: true },
+    keep: { type: 'boolean', default: false },
+  },
+});
+const [seed, faults, jobs] = [values.seed, values.faults, values.jobs].map(Number);
+
+const missing = missingServers();
+if (missing.length) {
+  console.log(`Not here: ${missing.join(', ')}. Run scripts/test-services.sh.`);
+  process.exit(2);
+}
+const began = performance.now();
+const seconds = () => Number(((performance.now() - began) / 1000).toFixed(1));
+const say = (text) => console.log(`${String(seconds()).padStart(6)} s  ${text}`);
+
+const plan = makePlan({ seed, faults, only: values.only });
+const folder = mkdtempSync(join(tmpdir(), 'ntaa-chaos-'));
+const stack = await startStack(folder);
+let model = new Model(stack, []);
+const fired = {};
+let feeding = false;
+let figures = {};
+for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => process.exit(130));
+try {
+  say(`seed ${seed}: ${faults} faults, at least ${jobs} jobs; two API servers and two workers are up`);
+  const dataset = await upload();
+  const recipes = Array.from({ length: Math.max(1, Math.min(3, jobs >> 2)) }, (_, i) => ({
+    ...{ kind: 'adapt', task: 'classification', dataset, baseline: i === 2 },
+    ...{ budget: { max_candidates: 3 + i }, seed: seed + i },
+  }));
+  model = new Model(stack, recipes);
+  const references = await uninterrupted();
+  say(`${references.length} uninterrupted jobs ran for comparison`);
+  await chaos();
+  while (model.jobs.size < references.length + jobs) await model.submit();
+  say('the faults are over; waiting for all jobs to end');
+  await Promise.all([...stack.parts.api, ...stack.parts.worker].map((part) => part.usable()));
+  await model.allEnded(END_LIMIT);
+  figures = await checkAll(stack, model, references);
+  report();
+} catch (error) {
+  model.violate(`the harness stumbled: ${error.stack}`);
+} finally {
+  const ends = await stack.stop();
+  for (const [name, end] of Object.entries(ends))
+    if (end !== 0) model.violate(`asked to end, ${name} ended with ${end}`);
+  checkScratch(stack, model);
+}
+const { violations } = model;
+const clean = violations.length === 0;
+if (clean && !values.keep) rmSync(folder, { recursive: true, force: true });
+else say(`logs are kept in ${stack.logs}`);
+say(clean ? 'no violation' : `${violations.length} violations`);
+console.log(JSON.stringify({ seed, faults, jobs: model.jobs.size, ...figures, replays: model.replays, fired, violations, seconds: seconds() })); // prettier-ignore
+process.exit(clean ? 0 : 1);
+
+/** Ninety 8 px pictures of three classes, which differ in which rows are bright. */
+async function upload() {
+  const zip = new ZipFile();
+  for (let i = 0; i < 90; i++) {
+    const bright = (pixel) => (pixel >> 3) % 3 === i % 3;
+    const pixels = Array.from({ length: 64 }, (_, p) => (bright(p) ? 180 : 60) + ((p * 7 + i * 13) % 40));
+    const png = sharp(Buffer.from(pixels), { raw: { width: 8, height: 8, channels: 1 } }).png();
+    zip.addBuffer(await png.toBuffer(), `rows ${i % 3}/${i}.png`);
+  }
+  zip.end();
+  const form = new FormData();
+  form.set('file', new Blob([await buffer(zip.outputStream)]), 'rows.zip');
+  const headers = { authorization: `Bearer ${stack.key}` };
+  const response = await fetch(`${stack.urls[0]}/v1/datasets`, { method: 'POST', headers, body: form });
+  const { id } = await response.json();
+  for (;;) {
+    const dataset = await model.get(`/v1/datasets/${id}`);
+    if (dataset.status === 'ready') return id;
+    if (dataset.status === 'invalid') throw new Error(JSON.stringify(dataset.report));
+    await sleep(200);
+  }
+}
+
+/** One job of every recipe, before anything goes wrong. Resolves with the hashes of their weights. */
+async function uninterrupted() {
+  const hashes = [];
+  const references = await Promise.all(model.requests.map((_, recipe) => model.submit(recipe)));
+  await model.allEnded(120_000);
+  for (const { last, id } of references) {
+    if (last.status !== 'succeeded' || last.attempt !== 1) throw new Error(`${id} did not run undisturbed`);
+    hashes.push(await checkDownloads(model, last.result.model));
+  }
+  return hashes;
+}
+
+/** Has the plan happen, some faults overlapping, and jobs there for it to happen to. */
+async function chaos() {
+  const flying = new Set();
+  const feed = setInterval(() => void keepBusy(), 500);
+  for (const [i, fault] of plan.entries()) {
+    await sleep(fault.pauseMs);
+    while (flying.size >= AT_ONCE) await Promise.race(flying);
+    const title = `fault ${i + 1} ${fault.kind}`;
+    const flight = strike(fault.kind, { stack, model, strike: fault.strike }).then(
+      () => {
+        fired[fault.kind] = (fired[fault.kind] ?? 0) + 1;
+        say(title);
+      },
+      (error) => model.violate(`${title} never fired: ${error.message}`),
+    );
+    flying.add(flight);
+    void flight.then(() => flying.delete(flight));
+  }
+  await Promise.all(flying);
+  clearInterval(feed);
+}
+
+async function keepBusy() {
+  if (feeding) return;
+  feeding = true;
+  const open = await model.unfinished();
+  const enough = model.jobs.size >= model.requests.length + jobs;
+  if (open.length < IN_PLAY[enough ? 'beyond' : 'asked']) await model.submit();
+  feeding = false;
+}
+
+function report() {
+  const width = Math.max(...Object.keys(fired).map((kind) => kind.length));
+  const planned = (kind) => plan.filter((fault) => fault.kind === kind).length;
+  console.log(`\n${'fault'.padEnd(width)}  planned  fired`);
+  for (const kind of [...new Set(plan.map((fault) => fault.kind))].sort())
+    console.log(
+      `${kind.padEnd(width)}  ${String(planned(kind)).padStart(7)}  ${String(fired[kind] ?? 0).padStart(5)}`,
+    );
+  console.log();
+  for (const [name, value] of Object.entries(figures)) console.log(`${name.padEnd(width)}  ${value}`);
+}
