@@ -115,6 +115,7 @@ function digest(outcome: AdaptOutcome): string {
   for (const tensors of [outcome.net.tensors(), outcome.bn.tensors()])
     for (const [name, { data: values }] of tensors) hash.update(name).update(values);
   hash.update(JSON.stringify([outcome.metrics, outcome.baseline?.metrics, outcome.search]));
+  hash.update(JSON.stringify([outcome.candidates, outcome.gain, outcome.curves]));
   outcome.net.dispose();
   outcome.bn.dispose();
   return hash.digest('hex');
