@@ -86,7 +86,7 @@ async function runAdapt(
       store,
       out,
     });
-    const { metrics, macs, params, baseline, largest, search, seconds } = outcome;
+    const { metrics, macs, params, baseline, largest, search, seconds, gain, curves } = outcome;
     await link.done({
       status: 'succeeded',
       success: {
@@ -101,6 +101,8 @@ async function runAdapt(
           ...(largest && { largest }),
           search,
           seconds: { ...seconds, total: (Date.now() - startedAt) / 1000 },
+          ...(gain && { gain }),
+          curves,
         },
       },
     });

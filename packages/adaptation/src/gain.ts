@@ -11,6 +11,7 @@ import { curvesOf } from './curves.js';
 import { calibrationSubset, evaluateCandidate } from './evaluate.js';
 import { initialiseHead } from './head.js';
 import type { Run } from './run.js';
+import { labelled } from './target-data.js';
 import { candidatesOf } from './transfer.js';
 
 /** Training images that a classifier on the source's features is fitted to, at most. */
@@ -71,7 +72,8 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
   const raced = state.raced[state.finalists.indexOf(chosen)];
   return {
     metric: QUALITY[task.name],
-    images: validation.length,
+    // With two domains quality is that on the labelled one.
+    images: labelled(data, validation).length,
     reference: { genotype: reference, macs: cost(space, reference, outputs).macs },
     source_weights: await both(true),
     transferred_weights,
