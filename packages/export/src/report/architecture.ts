@@ -138,13 +138,13 @@ export function architecturePicture(comparison: Comparison): Picture {
     ...columns.flatMap(({ parts }) => parts.map((p) => Math.max(0, ...(p?.channels ?? [])))),
   );
   const first = columns[0]!;
-  const title = columns.length > 1 ? `Architectures: ${first.name} and chosen` : 'The chosen architecture';
+  const title = columns.length > 1 ? `Architectures: ${first.name} and what was chosen` : 'The chosen architecture';
   const body = [
     text(16, 28, title, { class: 'title' }),
     text(
       16,
       47,
-      'a bar is as long as a block is wide inside; an edge and a rhomb mark what differs from the first column',
+      'length of a bar: channels inside the block; framed, with a rhomb: not as in the first column',
       {
         class: 'quiet',
       },
@@ -188,27 +188,25 @@ function drawn(
 ): string {
   const { x, y, width } = at;
   const height = ROW - 6;
-  const mark = changed
+  const frame = changed
     ? rect('s-chosen', x + 1, y + 1, width - 2, height - 2, 'fill="none" stroke-width="2"') +
-      rhomb(x + width - 12, y + 11) +
-      text(x + 8, y + 28, changed, { class: 'small' })
+      rhomb(x + width - 12, y + 11)
     : '';
   if (part === null)
     return (
-      (changed
-        ? ''
-        : rect('s-line', x + 0.5, y + 0.5, width - 1, height - 1, 'fill="none" stroke-dasharray="4 4"')) +
-      (changed ? mark : text(x + 8, y + 21, 'left out', { class: 'quiet small' }))
+      (frame ||
+        rect('s-line', x + 0.5, y + 0.5, width - 1, height - 1, 'fill="none" stroke-dasharray="4 4"')) +
+      text(x + 8, y + 21, changed || 'left out', { class: 'quiet small' })
     );
   const bar = (width * Math.max(...part.channels)) / at.widest;
+  const middle = y + (changed ? 14 : 21);
   return [
     rect('f-panel', x, y, width, height),
     rect(changed ? 'f-chosen' : 'f-front', x, y, bar, height, 'fill-opacity="0.25"'),
-    text(x + 8, y + (changed ? 14 : 21), part.choice, { class: 'strong small' }),
-    text(x + 62, y + (changed ? 14 : 21), `${part.channels.join('-')} ch, ${part.size} px`, {
-      class: 'small',
-    }),
-    mark,
+    text(x + 8, middle, part.choice, { class: 'strong small' }),
+    text(x + 62, middle, `${part.channels.join('-')} ch, ${part.size} px`, { class: 'small' }),
+    changed && text(x + 8, y + 28, changed, { class: 'small' }),
+    frame,
   ].join('');
 }
 

@@ -83,7 +83,7 @@ export function curvesPicture(subject: Subject): Picture | null {
     height: 40 + PANEL * panels.length,
     body: [
       text(82, 28, title, { class: 'title' }),
-      ...panels.map((panel, i) => drawn(panel, { left: 82, top: 76 + PANEL * i, width: 614, height: 150 })),
+      ...panels.map((panel, i) => drawn(panel, { left: 82, top: 76 + PANEL * i, width: 604, height: 150 })),
     ].join('\n'),
   };
 }

@@ -8,7 +8,7 @@ import { qualityOf } from './quality.js';
 
 const W = 720;
 const H = 470;
-const PLACE = { left: 82, top: 60, width: 614, height: 286 };
+const PLACE = { left: 82, top: 60, width: 604, height: 286 };
 
 /** Dots that do not lie on the front, at most: the page stays small after a hundred thousand candidates. */
 const DOTS = 1000;
