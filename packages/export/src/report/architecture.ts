@@ -138,7 +138,8 @@ export function architecturePicture(comparison: Comparison): Picture {
     ...columns.flatMap(({ parts }) => parts.map((p) => Math.max(0, ...(p?.channels ?? [])))),
   );
   const first = columns[0]!;
-  const title = columns.length > 1 ? `Architectures: ${first.name} and what was chosen` : 'The chosen architecture';
+  const title =
+    columns.length > 1 ? `Architectures: ${first.name} and what was chosen` : 'The chosen architecture';
   const body = [
     text(16, 28, title, { class: 'title' }),
     text(
