@@ -3,13 +3,13 @@ import type { Candidate, JobResult } from '@ntaa/contracts';
 import { scaleOf, type Scale } from '@ntaa/nas';
 import { percent, short } from './terminal.js';
 
-export interface Point {
+interface Point {
   readonly macs: number;
   /** 0..1. */
   readonly accuracy: number;
 }
 /** A network measured on the test split, with its 95% interval. */
-export interface Measured extends Point {
+interface Measured extends Point {
   readonly name: string;
   readonly interval: readonly [number, number];
   readonly mark: 'ntaa' | 'baseline' | 'largest';

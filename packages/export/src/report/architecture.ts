@@ -5,7 +5,7 @@ import { millions, percent, short } from '../markdown.js';
 import type { Subject } from './input.js';
 import { rect, text, type Picture } from './picture.js';
 
-export interface Column {
+interface Column {
   name: string;
   note: string;
   macs: number;
@@ -24,7 +24,7 @@ interface Part {
   macs: number;
 }
 
-export interface Comparison {
+interface Comparison {
   rows: string[];
   /** The first is what the others are compared with. */
   columns: Column[];
@@ -100,7 +100,7 @@ function part({ layers }: Unit, choice: string): Part {
 }
 
 /** What became of a row between two architectures; empty: nothing. */
-export function change(from: Part | null, to: Part | null): string {
+function change(from: Part | null, to: Part | null): string {
   if (from === null) return to === null ? '' : 'added';
   if (to === null) return `left out (was ${from.choice})`;
   return from.choice === to.choice ? '' : `was ${from.choice}`;
@@ -112,7 +112,7 @@ export function changes({ rows, columns }: Comparison): string[] {
   if (from === to) return [];
   const count = ({ parts }: Column) => parts.filter((p) => p !== null).length - 2;
   const differing = rows.filter((_, i) => from.parts[i] && to.parts[i] && change(from.parts[i], to.parts[i]));
-  const cost = to.macs / from.macs - 1;
+  const dearer = to.macs / from.macs - 1;
   return [
     from.resolution === to.resolution
       ? `Resolution stays ${to.resolution} px.`
@@ -121,7 +121,7 @@ export function changes({ rows, columns }: Comparison): string[] {
       ? `Depth stays ${count(to)} blocks.`
       : `Depth ${count(from)} blocks becomes ${count(to)}.`,
     `${differing.length} of the blocks that both have differ in kernel or expansion.`,
-    `${percent(Math.abs(cost))} ${cost < 0 ? 'fewer' : 'more'} multiply-accumulates (${millions(from.macs)} to ${millions(to.macs)}).`,
+    `${percent(Math.abs(dearer))} ${dearer < 0 ? 'fewer' : 'more'} multiply-accumulates (${millions(from.macs)} to ${millions(to.macs)}).`,
   ];
 }
 

@@ -9,7 +9,7 @@ export interface Place {
   height: number;
 }
 
-export interface Axis {
+interface Axis {
   scale: Scale;
   label: string;
   show(value: number): string;
@@ -17,7 +17,7 @@ export interface Axis {
   reversed?: boolean;
 }
 
-export interface Plot {
+interface Plot {
   x(value: number): number;
   y(value: number): number;
   /** To be drawn first. */

@@ -40,14 +40,14 @@ const known = ({ lines }: Panel): boolean => lines.some(({ points }) => points.l
 function panelsOf({ job, manifest }: Subject): Panel[] {
   const { loss, judged } = job.curves;
   const quality = QUALITY_NAMES[job.gain?.metric ?? ''] ?? qualityOf(manifest.metrics).name;
-  const short = { show: (value: number) => String(Number(value.toPrecision(3))) };
+  const losses = { label: 'loss', show: (value: number) => String(Number(value.toPrecision(3))) };
   const round = (name: string, colour: Colour, dash: string, key: 'best' | 'mean'): Line => ({
     ...{ name, colour, dash },
     points: judged.map((entry) => [entry.images, entry[key]] as const),
   });
   return [
     {
-      ...{ title: 'Joint transfer: training loss', label: 'loss', ...short },
+      ...{ title: 'Joint transfer: training loss', ...losses },
       lines: loss.filter(({ network }) => network === 'supernet').map(lossLine),
     },
     {
@@ -60,7 +60,7 @@ function panelsOf({ job, manifest }: Subject): Panel[] {
       ],
     },
     {
-      ...{ title: 'Finetuning: training loss', label: 'loss', ...short },
+      ...{ title: 'Finetuning: training loss', ...losses },
       lines: loss
         .filter(({ network }) => network !== 'supernet')
         .sort((a, b) => ORDER.indexOf(a.network) - ORDER.indexOf(b.network))

@@ -10,7 +10,7 @@ import type { Subject } from './input.js';
 import { line, n, rect, text, type Picture } from './picture.js';
 import { QUALITY_NAMES, qualityOf } from './quality.js';
 
-export interface Decomposition {
+interface Decomposition {
   /** Shares, 0..1, of the metric. */
   start: number;
   architecture: number;

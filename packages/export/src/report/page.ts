@@ -18,7 +18,7 @@ import type { Picture } from './picture.js';
 const MOST_ROWS = 60;
 export type PictureName =
   'pareto' | 'gain' | 'architecture' | 'confusion' | 'calibration' | 'slices' | 'learning-curves';
-export type Pictures = ReadonlyMap<PictureName, Picture>;
+type Pictures = ReadonlyMap<PictureName, Picture>;
 
 export function renderPage(subject: Subject, pictures: Pictures): string {
   const { task } = subject.manifest;

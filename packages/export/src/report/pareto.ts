@@ -95,7 +95,7 @@ export function paretoPicture(subject: Subject): Picture {
 const ring = (x: number, y: number): string => circle('s-chosen', x, y, 7, 'fill="none" stroke-width="2"');
 
 /** Shapes of about the same area around a point. */
-export function shape(mark: Colour, x: number, y: number): string {
+function shape(mark: Colour, x: number, y: number): string {
   if (mark === 'baseline') return rect(`f-${mark}`, x - 6, y - 6, 12, 12);
   const corners = mark === 'chosen' ? [0, -9, 9, 0, 0, 9, -9, 0] : [0, -8, 8, 7, -8, 7];
   return `<polygon class="f-${mark}" points="${corners.map((c, i) => n(c + (i % 2 ? y : x))).join(' ')}"/>`;

@@ -2,7 +2,7 @@
 import type { Metrics } from '@ntaa/contracts';
 import { percent } from '../markdown.js';
 
-export interface Quality {
+interface Quality {
   /** Its name among the metrics of candidates. */
   key: string;
   name: string;
