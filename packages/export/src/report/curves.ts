@@ -21,6 +21,8 @@ interface Line {
   dash: string;
   name: string;
   points: (readonly [number, number])[];
+  /** Each is an occasion of its own. */
+  dotted?: true;
 }
 
 const lossLine = ({ network, images, loss }: LossCurve): Line => ({
@@ -42,7 +44,7 @@ function panelsOf({ job, manifest }: Subject): Panel[] {
   const quality = QUALITY_NAMES[job.gain?.metric ?? ''] ?? qualityOf(manifest.metrics).name;
   const losses = { label: 'loss', show: (value: number) => String(Number(value.toPrecision(3))) };
   const round = (name: string, colour: Colour, dash: string, key: 'best' | 'mean'): Line => ({
-    ...{ name, colour, dash },
+    ...{ name, colour, dash, dotted: true },
     points: judged.map((entry) => [entry.images, entry[key]] as const),
   });
   return [
@@ -119,9 +121,9 @@ function drawn({ title, label, show, lines }: Panel, place: Place): string {
   return [
     text(place.left, place.top - 14, title, { class: 'strong' }),
     frame,
-    ...lines.map(({ colour, dash, points }) => {
+    ...lines.map(({ colour, dash, points, dotted }) => {
       const at = points.map(([a, b]) => [x(a), y(b)] as const);
-      const dots = at.length < 8 ? at.map(([a, b]) => circle(`f-${colour}`, a, b, 3)).join('') : '';
+      const dots = dotted ? at.map(([a, b]) => circle(`f-${colour}`, a, b, 3)).join('') : '';
       return polyline(`s-${colour}`, at, dash) + dots;
     }),
     legend(

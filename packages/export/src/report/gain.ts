@@ -121,7 +121,7 @@ export function gainPicture({ job: { gain } }: Subject): Picture | null {
     };
   });
   bars.push({ name: 'chosen, so far', colour: 'f-dot', from: 0, to: at, label: percent(at) });
-  const place = { left: 82, top: 66, width: 614, height: 230 };
+  const place = { left: 82, top: 84, width: 614, height: 230 };
   const scale = scaleOf([0, ...bars.map(({ to }) => to)], 5);
   const none = { scale: { min: 0, max: bars.length, ticks: [] }, label: '', show: String };
   const metric = QUALITY_NAMES[gain.metric] ?? gain.metric;
