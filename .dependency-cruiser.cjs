@@ -30,7 +30,7 @@ const rooms = {
     ],
     ...['db', 'queue', 'storage'],
   ],
-  'apps/cli': ['contracts', 'config', 'db', 'client', 'data'],
+  'apps/cli': ['contracts', 'config', 'nas', 'db', 'client', 'data'],
 };
 
 /** @type {import('dependency-cruiser').IConfiguration} */

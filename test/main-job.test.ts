@@ -114,6 +114,22 @@ it('adapts two jobs at once: stages, events, candidates, and the same seed gives
   const other = await downloaded(b.job);
   for (const name of WEIGHTS) expect(other.get(name)!.equals(reference.get(name)!), name).toBe(true);
   expect(a.job.result!.baseline).toBeDefined();
+  const { gain, curves } = a.job.result!;
+  const split = a.events.find(({ type }) => type === 'split')!.data;
+  expect(gain).toMatchObject({ metric: 'top1', images: split['validation'] });
+  expect(gain!.finetuned).toEqual(expect.any(Number));
+  for (const weights of [gain!.source_weights, gain!.transferred_weights])
+    expect(Object.values(weights)).toEqual([expect.any(Number), expect.any(Number)]);
+  expect(curves!.loss.map(({ network }) => network)).toEqual(
+    expect.arrayContaining(['supernet', 'chosen', 'baseline']),
+  );
+  expect(b.job.result).toMatchObject({ gain, curves });
+  const served = await fetch(`${service.url}/v1/models/${a.job.result!.model!}/report`, {
+    headers: { authorization: `Bearer ${service.key}` },
+  });
+  expect(await served.text()).toBe(reference.get('report.html')!.toString());
+  for (const picture of ['pareto', 'gain', 'architecture', 'confusion', 'calibration', 'learning-curves'])
+    expect([...reference.keys()]).toContain(`report/${picture}.svg`);
 }, 300_000);
 
 it('delivers a model that a stranger with onnxruntime and sharp gets the reported accuracy from', async () => {

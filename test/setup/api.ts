@@ -131,7 +131,7 @@ const METRICS: ClassificationMetrics = {
 export async function succeedWithModel(
   { db }: ApiStack,
   claim: Claim,
-  storage: Partial<Record<'onnx' | 'bundle', StoredFile>>,
+  storage: Partial<Record<'onnx' | 'bundle' | 'report', StoredFile>>,
 ): Promise<string> {
   const id = newId('mdl');
   const genotype = handDesigned(tinySpace);

@@ -15,6 +15,7 @@ const PNG = {
 const png = (colour: keyof typeof PNG) => Buffer.from(PNG[colour], 'base64');
 
 const BUNDLE = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251));
+const REPORT = Buffer.from('<!doctype html><title>ünï</title>');
 const hash = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 let api: ApiStack;
 let id: string;
@@ -27,6 +28,7 @@ beforeAll(async () => {
   id = await succeedWithModel(api, await claimedJob(api), {
     bundle: await put('bundle.zip', BUNDLE, 'application/zip'),
     onnx: await put('model.onnx', meanColourOnnx(), 'application/octet-stream'),
+    report: await put('report.html', REPORT, 'text/html; charset=utf-8'),
   });
 });
 afterAll(() => api?.close());
@@ -89,6 +91,34 @@ test('download: whole, in part, on condition', async () => {
   expect((await get(`/v1/models/${id}/download?format=tfjs`)).status).toBe(404);
   expect((await get(`/v1/models/${id}/download?format=exe`)).status).toBe(422);
   expect((await get(`/v1/models/${id}/download?format=onnx`)).status).toBe(200);
+});
+
+test('report: a page that may do nothing but show itself, own tenant only', async () => {
+  const path = `/v1/models/${id}/report`;
+  const { status, text, headers } = await get(path);
+  expect(status).toBe(200);
+  expect(text).toBe(REPORT.toString());
+  expect(headers).toMatchObject({
+    'content-type': 'text/html; charset=utf-8',
+    'content-length': String(REPORT.length),
+    'x-content-type-options': 'nosniff',
+    etag: `"${hash(REPORT)}"`,
+  });
+  const policy = headers['content-security-policy']!;
+  expect(policy).toMatch(/^default-src 'none';.*; sandbox$/);
+  expect(policy).not.toContain('script-src');
+  expect((await get(path, { 'if-none-match': headers['etag']! })).status).toBe(304);
+  expect((await get(path, {}, 'stranger')).status).toBe(404);
+  expect((await request(api.url).get(path)).status).toBe(401);
+  const bare = await succeedWithModel(api, await claimedJob(api), {});
+  const none = await get(`/v1/models/${bare}/report`);
+  expect({ status: none.status, detail: none.body.detail }).toEqual({
+    status: 404,
+    detail: `${bare} was made without a report.`,
+  });
+  expect((await get('/openapi.json')).body.paths['/v1/models/{id}/report'].get).toMatchObject({
+    responses: { 200: { content: { 'text/html': {} } } },
+  });
 });
 
 const predict = (model = id) =>

@@ -105,6 +105,7 @@ test('the OpenAPI document lists every route and has no dangling reference', asy
         'GET /v1/models/{id}',
         'GET /v1/models/{id}/download',
         'HEAD /v1/models/{id}/download',
+        'GET /v1/models/{id}/report',
         'POST /v1/models/{id}/predict',
       ],
       ...['POST /v1/api-keys', 'GET /v1/api-keys', 'DELETE /v1/api-keys/{id}'],

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { NtaaClient } from '@ntaa/client';
@@ -7,7 +7,6 @@ import { StartError } from '@ntaa/config';
 import type { AdaptRequest, Job, JobResult, Progress } from '@ntaa/contracts';
 import { classOf, demoImages, writeArchive, type DemoImages } from './demo-images.js';
 import { drawFront, frontOf } from './front.js';
-import { frontSvg } from './front-svg.js';
 import { aborted, onInterrupt } from './interrupt.js';
 import { startStack, type Stack } from './stack.js';
 import { duration, percent, ProgressLine, short, table } from './terminal.js';
@@ -101,9 +100,11 @@ async function perform(scene: Scene): Promise<void> {
   const output = resolve(OUTPUT);
   await rm(output, { recursive: true, force: true });
   await mkdir(output);
-  const picture = await draw(scene, job, result, output);
+  line.say(drawFront(frontOf(await client.candidates(job.id), result)));
   const bundle = await client.download(result.model, join(output, 'model.zip'));
   await unzip(bundle.path, join(output, 'model'));
+  const picture = join(output, 'pareto.svg');
+  await copyFile(join(output, 'model', 'report', 'pareto.svg'), picture);
   line.say(`\n${comparison(result)}\n`);
   await check(scene, join(output, 'model'), testPaths);
   conclude(line, output, picture);
@@ -137,14 +138,6 @@ async function watch(scene: Scene, id: string): Promise<{ job: Job; testPaths: s
   }
   line.clear();
   return { job: await client.job(id), testPaths };
-}
-
-async function draw({ client, line }: Scene, job: Job, result: JobResult, output: string): Promise<string> {
-  const front = frontOf(await client.candidates(job.id), result);
-  line.say(drawFront(front));
-  const picture = join(output, 'pareto.svg');
-  await writeFile(picture, frontSvg(front, 'Accuracy against cost: emoji by category'));
-  return picture;
 }
 
 function comparison(result: JobResult): string {
@@ -195,6 +188,7 @@ function conclude(line: ProgressLine, output: string, picture: string): void {
   line.say(
     [
       `  Model     ${at(join(output, 'model.zip'))}  (ONNX, TF.js, safetensors, model card; unpacked beside it)`,
+      `  Report    ${at(join(output, 'model', 'report.html'))}  (open it in a browser)`,
       `  Picture   ${at(picture)}`,
       '',
       '  Your own images: npm start, then upload a zip of CLASS/IMAGE files to /v1/datasets; /docs shows the rest.',

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { drawFront, scaleOf, type Front } from './front.js';
-import { frontSvg } from './front-svg.js';
+import { scaleOf } from '@ntaa/nas';
+import { drawFront, type Front } from './front.js';
 import { bar, short, table } from './terminal.js';
 
 const FRONT: Front = {
@@ -28,13 +28,6 @@ it('draws every kind of point, higher accuracy further up', () => {
   expect(row('◆')).toBeLessThan(row('●'));
   expect(row('●')).toBeLessThan(row('·'));
   expect(drawFront({ evaluated: [], pareto: [], measured: [] })).toBe('');
-});
-
-it('writes well-formed SVG whatever a name holds', () => {
-  const svg = frontSvg(FRONT, 'a < b & c');
-  expect(svg).toContain('a &lt; b &amp; c');
-  expect(svg).toContain('NTAA &lt;&amp;>');
-  expect(svg).not.toContain('NaN');
 });
 
 it('formats numbers, bars and tables', () => {

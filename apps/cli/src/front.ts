@@ -1,14 +1,15 @@
 /** What the picture of a search shows, and its scatter plot in a terminal. */
 import type { Candidate, JobResult } from '@ntaa/contracts';
+import { scaleOf, type Scale } from '@ntaa/nas';
 import { percent, short } from './terminal.js';
 
-export interface Point {
+interface Point {
   readonly macs: number;
   /** 0..1. */
   readonly accuracy: number;
 }
 /** A network measured on the test split, with its 95% interval. */
-export interface Measured extends Point {
+interface Measured extends Point {
   readonly name: string;
   readonly interval: readonly [number, number];
   readonly mark: 'ntaa' | 'baseline' | 'largest';
@@ -49,26 +50,7 @@ export function frontOf(candidates: readonly Candidate[], result: JobResult): Fr
   };
 }
 
-export interface Scale {
-  readonly min: number;
-  readonly max: number;
-  readonly ticks: readonly number[];
-}
-
-/** A range with about `count` round ticks that covers all values. */
-export function scaleOf(values: readonly number[], count: number): Scale {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  const raw = (high - low || Math.abs(high) || 1) / count;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * ([1, 2, 5].find((s) => s * power >= raw) ?? 10);
-  const min = Math.floor(low / step) * step;
-  const steps = Math.max(1, Math.ceil((high - min) / step - 1e-9));
-  const ticks = Array.from({ length: steps + 1 }, (_, i) => min + i * step);
-  return { min, max: min + steps * step, ticks };
-}
-
-export function scales(front: Front, xTicks: number, yTicks: number): { x: Scale; y: Scale } {
+function scales(front: Front, xTicks: number, yTicks: number): { x: Scale; y: Scale } {
   const all = [...front.evaluated, ...front.pareto, ...front.measured];
   const bounds = front.measured.flatMap((m) => m.interval);
   return {

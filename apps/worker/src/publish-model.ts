@@ -1,8 +1,9 @@
 import type { AdaptOutcome, TargetData } from '@ntaa/adaptation';
-import { newId, type AdaptRequest, type DownloadFormat, type Lineage } from '@ntaa/contracts';
+import { newId, type AdaptRequest, type Genotype, type Lineage, type ModelFile } from '@ntaa/contracts';
 import type { NewModel, StoredFile } from '@ntaa/db';
 import { tf, type EngineInfo } from '@ntaa/engine';
-import { buildBundle, type ModelCard } from '@ntaa/export';
+import { buildBundle, type ModelCard, type ReportInput, type SourceArchitecture } from '@ntaa/export';
+import { parseCanonical, taskSpace } from '@ntaa/nas';
 import { fold, type NamedTensors, type StaticGraph } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
 import { Rng } from '@ntaa/random';
@@ -11,11 +12,12 @@ import type { LoadedSupernet } from './run-job.js';
 import { VERSION } from './version.js';
 import type { WorkStore } from './work-store.js';
 
-const SERVED: Record<DownloadFormat, { filename: string; contentType: string }> = {
+const SERVED: Record<ModelFile, { filename: string; contentType: string }> = {
   onnx: { filename: 'model.onnx', contentType: 'application/octet-stream' },
   tfjs: { filename: 'tfjs.zip', contentType: 'application/zip' },
   safetensors: { filename: 'model.safetensors', contentType: 'application/octet-stream' },
   bundle: { filename: 'bundle.zip', contentType: 'application/zip' },
+  report: { filename: 'report.html', contentType: 'text/html; charset=utf-8' },
 };
 const VERIFIED_IMAGES = 16;
 
@@ -47,16 +49,13 @@ export async function publishModel(input: PublishInput): Promise<NewModel> {
   const labels = output === 'logits' ? [...data.labels] : [];
   const about = { task, labels, preprocessing, genotype, macs, params, metrics, lineage: lineageOf(input) };
   const bundle = await buildBundle(
-    { output, graph, tensors, manifest: about, card: cardOf(input), verify },
+    { output, graph, tensors, manifest: about, card: cardOf(input), report: reportOf(input), verify },
     input.out,
   );
 
   const id = newId('mdl');
-  const storage: Partial<Record<DownloadFormat, StoredFile>> = {};
-  for (const [format, served] of Object.entries(SERVED) as [
-    DownloadFormat,
-    (typeof SERVED)[DownloadFormat],
-  ][]) {
+  const storage: Partial<Record<ModelFile, StoredFile>> = {};
+  for (const [format, served] of Object.entries(SERVED) as [ModelFile, (typeof SERVED)[ModelFile]][]) {
     const key = `${input.assignment.outputs}${served.filename}`;
     const stored = await store.putFile(key, bundle.files[format].path);
     storage[format] = { ...stored, ...served };
@@ -119,6 +118,25 @@ function cardOf({ assignment, request, outcome, data }: PublishInput): ModelCard
       'It was measured on images held out from the same dataset; images of another origin can be harder.',
     ],
   };
+}
+
+function reportOf({ assignment, request, outcome, supernet }: PublishInput): ReportInput {
+  const { candidates, gain, curves, search, seconds, stopReason } = outcome;
+  const space = taskSpace(request.task, supernet.space);
+  const source = bestOnSource(assignment.supernet!.metrics);
+  return { candidates, gain, curves, search, seconds, stopReason, request, space, source };
+}
+
+/** The architecture that did best when the supernet was pretrained, of those that were measured. */
+function bestOnSource(metrics: Readonly<Record<string, unknown>>): SourceArchitecture | null {
+  const subnets = (metrics['subnets'] ?? []) as { genotype: Genotype | string; top1: number }[];
+  const best = subnets.reduce<(typeof subnets)[number] | null>(
+    (a, b) => (a && a.top1 >= b.top1 ? a : b),
+    null,
+  );
+  if (best === null) return null;
+  const { genotype, top1 } = best;
+  return { genotype: typeof genotype === 'string' ? parseCanonical(genotype) : genotype, top1 };
 }
 
 /** Test images of each class, and how many were told right; null for tasks without classes. */

@@ -88,7 +88,7 @@ async function runAdapt(
       out,
     });
     killPoint('trainer.model-stored');
-    const { metrics, macs, params, baseline, largest, search, seconds } = outcome;
+    const { metrics, macs, params, baseline, largest, search, seconds, gain, curves } = outcome;
     await link.done({
       status: 'succeeded',
       success: {
@@ -103,6 +103,8 @@ async function runAdapt(
           ...(largest && { largest }),
           search,
           seconds: { ...seconds, total: (Date.now() - startedAt) / 1000 },
+          ...(gain && { gain }),
+          curves,
         },
       },
     });

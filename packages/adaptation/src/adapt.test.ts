@@ -115,6 +115,7 @@ function digest(outcome: AdaptOutcome): string {
   for (const tensors of [outcome.net.tensors(), outcome.bn.tensors()])
     for (const [name, { data: values }] of tensors) hash.update(name).update(values);
   hash.update(JSON.stringify([outcome.metrics, outcome.baseline?.metrics, outcome.search]));
+  hash.update(JSON.stringify([outcome.candidates, outcome.gain, outcome.curves]));
   outcome.net.dispose();
   outcome.bn.dispose();
   return hash.digest('hex');
@@ -126,6 +127,16 @@ it('learns, leaks nothing, and resumes from any checkpoint to the same bytes', a
   const outcome = await run({ saved: (bytes) => checkpoints.push(bytes) });
   expect((outcome.metrics as ClassificationMetrics).top1).toBeGreaterThan(0.7);
   expect(outcome.stopReason).toBe('budget_exhausted');
+  const { gain, curves } = outcome;
+  expect(gain).toMatchObject({ metric: 'top1', images: 60 });
+  expect(gain!.transferred_weights.chosen).toBeGreaterThan(gain!.source_weights.chosen!);
+  expect(outcome.candidates.filter(({ selected }) => selected)).toHaveLength(1);
+  // The baseline makes all image passes that everything else made together.
+  const passes = curves.loss.map(({ network, images }) => [network, images.at(-1)!] as const);
+  const others = passes.filter(([network]) => network !== 'baseline');
+  expect(passes.find(([network]) => network === 'baseline')![1]).toBe(
+    others.reduce((sum, [, images]) => sum + images, 0),
+  );
   const expected = digest(outcome);
   expect(memory().tensors).toBe(before);
   const phases = checkpoints.map((bytes) => decodeCheckpoint(bytes).state.phase);
@@ -156,6 +167,7 @@ it('stops with the best so far, cancels without a result, and says when constrai
   let steps = 0;
   const stopped = await run({ wanted: () => (++steps > 30 ? 'stop' : 'run') });
   expect(stopped).toMatchObject({ stopReason: 'user_stopped', baseline: null });
+  expect(stopped.gain!.source_weights).toEqual({ reference: null, chosen: null });
   digest(stopped);
   await expect(run({ wanted: () => 'cancel' })).rejects.toMatchObject({
     name: 'Interrupted',

@@ -5,9 +5,11 @@ import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
 import { begin, resume, type AdaptInput } from './begin.js';
 import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
+import { chooseCurve } from './curves.js';
 import { calibrationSubset, evaluateCandidate, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
-import { restAfterRace, finetuneStepsLeft, RACE } from './plan.js';
+import { evidenceOf, measureGain, type Evidence } from './gain.js';
+import { finetuneStepsLeft, RACE, restAfterRace } from './plan.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
@@ -20,7 +22,7 @@ export interface Outcome {
   params: number;
 }
 
-export interface AdaptOutcome extends Outcome {
+export interface AdaptOutcome extends Outcome, Evidence {
   /** The finished network over its frozen space, and the statistics of its batch norms. The caller disposes both. */
   net: Supernet;
   bn: BnStatistics;
@@ -271,6 +273,12 @@ class Adaptation {
       state.finalists.forEach((_, i) => run.weights.delete(`${finalist(i)}${part}`));
     }
     state.selected = state.finalists[chosen]!;
+    chooseCurve(state, finalist(chosen));
+    state.gain = await measureGain(run, {
+      ...network,
+      source: this.#input.source,
+      reference: this.#fixed,
+    });
     this.#planRest(state.raced[chosen]!.seconds);
     reportCandidates(run);
     state.phase = 'finetune';
@@ -360,6 +368,7 @@ class Adaptation {
       },
       stopReason: this.#stopReason(),
       seconds: { ...state.seconds, evaluate: (run.ports.now() - began) / 1000 },
+      ...evidenceOf(run),
     };
     supernet.dispose();
     return outcome;

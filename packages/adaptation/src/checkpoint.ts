@@ -1,8 +1,10 @@
-import type { Genotype } from '@ntaa/contracts';
+import type { Gain, Genotype, LearningCurves } from '@ntaa/contracts';
 import { readSafetensors, writeSafetensors, type NamedTensors } from '@ntaa/supernet';
+import type { CurvePoint } from './curves.js';
 import type { Evaluation } from './evaluate.js';
 import type { LatencyModel } from './latency.js';
 import type { Plan } from './plan.js';
+import { freshState } from './state.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -45,6 +47,9 @@ export interface State {
   finalists: Genotype[];
   raced: (Mutable<Evaluation> & { seconds: number })[];
   selected: Genotype | null;
+  /** For the report. `loss`: by role of the weights. */
+  gain: Gain | null;
+  curves: { loss: Record<string, CurvePoint[]>; judged: LearningCurves['judged'] };
   /** Image passes made by transfer and finetuning: what the baseline gets too. */
   passes: number;
   finetuneSteps: number;
@@ -76,5 +81,6 @@ export function decodeCheckpoint(bytes: Uint8Array): { state: State; weights: We
     if (!weights.has(role)) weights.set(role, new Map());
     weights.get(role)!.set(path.slice(slash + 1), tensor);
   }
-  return { state: JSON.parse(metadata['state']!) as State, weights };
+  // Defaults for what an older version did not keep.
+  return { state: { ...freshState(), ...(JSON.parse(metadata['state']!) as State) }, weights };
 }

@@ -17,6 +17,8 @@ export function freshState(): State {
     tau: null,
     finalists: [],
     raced: [],
+    gain: null,
+    curves: { loss: {}, judged: [] },
     selected: null,
     passes: 0,
     finetuneSteps: 0,

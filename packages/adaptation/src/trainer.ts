@@ -4,6 +4,7 @@ import { JobError } from '@ntaa/contracts';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import type { SharedTraining, TrainingSetup } from './crew.js';
+import { recordLoss } from './curves.js';
 import { Pace } from './plan.js';
 import type { Run } from './run.js';
 import { learningRate } from './train.js';
@@ -100,6 +101,8 @@ export class Trainer {
         `the training loss of ${stage} became ${loss} at step ${run.state.step}`,
       );
     const images = this.#training.replica.batches.batchSize;
+    const fraction = run.state.step / this.#options.steps;
+    recordLoss(run.state, this.#options.role, { fraction, images, loss });
     const macs = this.#options.cost(genotypes) * images;
     run.worked(stage, macs, images, `${message}, loss ${loss.toFixed(3)}`);
   }

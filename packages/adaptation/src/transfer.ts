@@ -13,6 +13,7 @@ import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import { calibrationSubset, rescore, type Evaluation } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
+import { recordJudged } from './curves.js';
 import { latencyOf } from './latency.js';
 import type { Run } from './run.js';
 import { forgetTraining, Trainer } from './trainer.js';
@@ -132,6 +133,10 @@ export async function judge(
     const evaluation = results[i];
     return evaluation ? [record(run, net, genotype, evaluation)] : [];
   });
+  recordJudged(
+    state,
+    judged.map(({ made }) => made.quality),
+  );
   rescore(task, state.archive);
   for (const record of state.archive) record.score = -record.loss;
   run.ports.events(
@@ -171,21 +176,22 @@ function bestGenotypes(archive: readonly EvaluationRecord[]): Genotype[] {
   return sorted.slice(0, count).map((record) => record.genotype);
 }
 
-/** Publishes the archive with its Pareto front and, once there is one, the chosen architecture. */
-export function reportCandidates(run: Run): void {
+/** Publishes the archive. */
+export const reportCandidates = (run: Run): void => run.ports.candidates(candidatesOf(run));
+
+/** The archive with its Pareto front and, once there is one, the chosen architecture. */
+export function candidatesOf(run: Run): Candidate[] {
   const { archive, selected } = run.state;
   const front = new Set(paretoFront(archive.map((r) => [-r.score, r[run.axis] ?? 0] as [number, number])));
   const chosen = selected ? canonical(selected) : null;
-  run.ports.candidates(
-    archive.map((record, i): Candidate => ({
-      genotype: record.genotype,
-      macs: record.macs,
-      params: record.params,
-      latency_ms: record.latency_ms,
-      score: record.score,
-      metrics: record.metrics,
-      pareto: front.has(i),
-      selected: record.key === chosen,
-    })),
-  );
+  return archive.map((record, i): Candidate => ({
+    genotype: record.genotype,
+    macs: record.macs,
+    params: record.params,
+    latency_ms: record.latency_ms,
+    score: record.score,
+    metrics: record.metrics,
+    pareto: front.has(i),
+    selected: record.key === chosen,
+  }));
 }

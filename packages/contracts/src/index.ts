@@ -1,5 +1,6 @@
 export * from './api-key.js';
 export * from './dataset.js';
+export * from './evidence.js';
 export * from './genotype.js';
 export * from './ids.js';
 export * from './job.js';

@@ -1,4 +1,5 @@
 import { Type, type Static } from 'typebox';
+import { Gain, LearningCurves } from './evidence.js';
 import { Genotype } from './genotype.js';
 import { Id, Timestamp } from './ids.js';
 import { Metrics } from './metrics.js';
@@ -163,6 +164,8 @@ export const JobResult = Type.Object({
     }),
   ),
   seconds: Type.Optional(Type.Record(Type.String(), Type.Number(), { description: 'Seconds by stage' })),
+  gain: Type.Optional(Gain),
+  curves: Type.Optional(LearningCurves),
 });
 export type JobResult = Static<typeof JobResult>;
 

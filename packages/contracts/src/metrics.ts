@@ -25,6 +25,16 @@ const classified = {
   ece: Type.Optional(
     Share('Expected calibration error: mean distance of confidence and accuracy over 15 bins of confidence'),
   ),
+  calibration: Type.Optional(
+    Type.Array(
+      Type.Object({
+        images: Type.Integer(),
+        confidence: Share('Mean confidence of the answers'),
+        accuracy: Share('Answers that were right'),
+      }),
+      { description: 'Those bins of confidence that hold images, least confident first' },
+    ),
+  ),
   confusion: Type.Optional(
     Type.Array(Type.Array(Type.Integer()), {
       description: 'Images of class i (row) classified as j (column); up to 100 classes',

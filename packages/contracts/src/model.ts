@@ -80,6 +80,8 @@ export type Model = Static<typeof Model>;
 
 export const DOWNLOAD_FORMATS = ['onnx', 'tfjs', 'safetensors', 'bundle'] as const;
 export type DownloadFormat = (typeof DOWNLOAD_FORMATS)[number];
+/** What is kept of a model to be served. */
+export type ModelFile = DownloadFormat | 'report';
 
 export const Supernet = Type.Object(
   {

@@ -11,7 +11,6 @@ import type {
   DatasetFormat,
   DatasetReport,
   DatasetStatus,
-  DownloadFormat,
   EventType,
   Job,
   JobAction,
@@ -20,6 +19,7 @@ import type {
   JobResult,
   JobStatus,
   Model,
+  ModelFile,
   Progress,
   QueueJobName,
   QueuePayload,
@@ -290,7 +290,7 @@ export interface StoredFile {
   readonly contentType: string;
 }
 export type NewModel = Omit<Model, 'object' | 'created_at'> & {
-  readonly storage: Readonly<Partial<Record<DownloadFormat, StoredFile>>>;
+  readonly storage: Readonly<Partial<Record<ModelFile, StoredFile>>>;
 };
 export interface Success {
   readonly result: JobResult;
@@ -376,7 +376,7 @@ export interface Jobs {
 export interface Models {
   get(tenant: string, id: string): Promise<Model | null>;
   list(tenant: string, page?: PageOptions): Promise<Page<Model>>;
-  file(tenant: string, id: string, format: DownloadFormat): Promise<StoredFile | null>;
+  file(tenant: string, id: string, format: ModelFile): Promise<StoredFile | null>;
 }
 
 /** An archive that arrives in parts of `partSize` bytes, the last one shorter. */

@@ -16,6 +16,7 @@ import { Value } from 'typebox/value';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openPromise } from 'yauzl';
 import { buildBundle, type Bundle, type BundleInput } from './index.js';
+import { reportInput } from './report/fixtures.js';
 
 /** Labels that would break a table, a link, a path, a JSON string or a terminal. */
 const LABELS = [
@@ -124,9 +125,10 @@ function makeInput(): BundleInput {
       },
       supernet: { name: 'tiny', source: 'formula-driven images' },
       classes: LABELS.map((_, k) => ({ images: 20 * Number(k > 0), correct: 16 * Number(k > 0) })),
-      baseline: { metrics: metrics(0.7), macs: 2 * macs, params: 2 * params },
+      baseline: { metrics: metrics(0.7), macs: 2 * macs, params: 2 * params, genotype: GENOTYPE },
       limits: ['Trained on 1,600 images.'],
     },
+    report: reportInput(SPACE, GENOTYPE),
     verify: { images, n: 6, outputs: logits },
   };
 }
@@ -170,6 +172,11 @@ test('the archives hold these files and no path of this machine', async () => {
     'README.md',
     'model.onnx',
     'model.safetensors',
+    'report.html',
+    'report/architecture.svg',
+    'report/gain.svg',
+    'report/learning-curves.svg',
+    'report/pareto.svg',
     'tfjs/group1-shard1of1.bin',
     'tfjs/model.json',
   ]);

@@ -9,6 +9,8 @@ import { pipeline } from 'node:stream/promises';
 import { writeZip } from './archive.js';
 import { renderCard, type ModelCard } from './card.js';
 import { encodeOnnx } from './onnx.js';
+import { renderReport } from './report/index.js';
+import type { ReportInput } from './report/input.js';
 import { safeJson } from './text.js';
 import { encodeTfjs } from './tfjs.js';
 import { verifyFiles, type VerifyInput } from './verify.js';
@@ -22,15 +24,16 @@ export interface BundleInput {
   tensors: NamedTensors;
   manifest: Omit<Manifest, 'schema_version' | 'outputs' | 'files'>;
   card: ModelCard;
+  report: ReportInput;
   verify: VerifyInput;
 }
 
 export interface Bundle {
   /**
    * What each download format serves: `path` on this disk, under the output folder (model.onnx, tfjs.zip of model.json
-   * and its shards, model.safetensors, bundle.zip).
+   * and its shards, model.safetensors, bundle.zip), and the report that is a page of its own.
    */
-  files: Record<'onnx' | 'tfjs' | 'safetensors' | 'bundle', FileEntry>;
+  files: Record<'onnx' | 'tfjs' | 'safetensors' | 'bundle' | 'report', FileEntry>;
   manifest: Manifest;
   /** Largest difference found between each runtime and the expected outputs. */
   differences: { onnx: number; tfjs: number };
@@ -83,6 +86,7 @@ export async function buildBundle(input: BundleInput, outDir: string): Promise<B
       ),
       safetensors: onDisk('model.safetensors'),
       bundle: await zip('bundle.zip', ['manifest.json', ...names], ''),
+      report: onDisk('report.html'),
     },
     manifest,
     differences,
@@ -105,7 +109,7 @@ function checkSizes({ output, graph, manifest, card }: BundleInput): void {
 
 /** Every file but the manifest, by path in the bundle. */
 function encode(
-  { output, graph, tensors, card }: BundleInput,
+  { output, graph, tensors, card, report }: BundleInput,
   manifest: Omit<Manifest, 'files'>,
 ): Map<string, Uint8Array> {
   const { task, labels, preprocessing, genotype } = manifest;
@@ -124,6 +128,8 @@ function encode(
     ['model.safetensors', writeSafetensors(tensors, strings)],
   ]);
   for (const [name, bytes] of encodeTfjs(graph, output, metadata)) contents.set(`tfjs/${name}`, bytes);
+  for (const [name, content] of renderReport({ manifest, card, job: report }))
+    contents.set(name, Buffer.from(content));
   return contents;
 }
 

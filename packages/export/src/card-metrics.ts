@@ -1,7 +1,7 @@
 /** The metrics of every task, as rows of the model card. */
 import type { ClassificationMetrics, Metrics, Slice } from '@ntaa/contracts';
 import { count, fraction, interval, percent, withInterval, years } from './markdown.js';
-import { markdownText as text } from './text.js';
+import { markdownText } from './text.js';
 
 export function metricRows(measured: Metrics): string[][] {
   if ('top1' in measured) return classified(measured);
@@ -65,7 +65,11 @@ export function headline(measured: Metrics): { name: string; value: string } {
     : { name: 'Top-1 on the source', value: percent(source_top1) };
 }
 
-export function sliceRows(measured: Metrics): { head: string[]; rows: string[][] } {
+/** `text`: how the dataset's own words are written. */
+export function sliceRows(
+  measured: Metrics,
+  text: (value: string) => string = markdownText,
+): { head: string[]; rows: string[][] } {
   const slices: readonly Slice[] = 'slices' in measured ? (measured.slices ?? []) : [];
   const aged = 'mae' in measured;
   const head = ['Column', 'Value', 'Images', aged ? 'Within five years' : 'Correct'];

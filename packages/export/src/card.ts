@@ -1,5 +1,5 @@
 /** The model card: README.md of the bundle. */
-import type { Manifest, Metrics } from '@ntaa/contracts';
+import type { Genotype, Manifest, Metrics } from '@ntaa/contracts';
 import { canonical } from '@ntaa/nas';
 import { headline, metricRows, sliceRows } from './card-metrics.js';
 import { count, fraction, millions, table } from './markdown.js';
@@ -12,6 +12,7 @@ export interface ComparedNetwork {
   /** Multiply-accumulates for one image. */
   macs: number;
   params: number;
+  genotype: Genotype;
 }
 
 /** What the card says beyond the manifest. Names are shown as they are: nothing in them acts as Markdown. */
@@ -142,7 +143,7 @@ function limits({ task, outputs }: CardManifest, card: ModelCard): string {
 }
 
 /** What such a model cannot do however well it was trained. */
-const LIMITS: Readonly<Record<string, readonly string[]>> = {
+export const LIMITS: Readonly<Record<string, readonly string[]>> = {
   'gender-recognition': [
     'It tells how pictures of people were labelled, not what gender somebody has: that cannot be seen in an image. It ' +
       'knows the labels of its dataset only, and is wrong about everybody whom they do not fit.',

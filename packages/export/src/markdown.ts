@@ -6,6 +6,13 @@ export const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
 export const years = (value: number) => `${value.toFixed(2)} years`;
 export const millions = (value: number) => `${(value / 1e6).toFixed(2)} M`;
 
+/** 4,812,300 -> "4.81M". */
+export function short(value: number): string {
+  if (value >= 1e9) return `${(value / 1e9).toFixed(2)}G`;
+  if (value >= 1e6) return `${(value / 1e6).toFixed(2)}M`;
+  return value >= 1e3 ? `${(value / 1e3).toFixed(1)}k` : String(Math.round(value));
+}
+
 export const interval = ([low, high]: readonly [number, number], show = percent) =>
   `${show(low)} to ${show(high)}`;
 

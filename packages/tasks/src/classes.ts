@@ -59,6 +59,7 @@ export function classificationMetrics(predictions: Float32Array, { labels }: Tru
     seen[label]! += 1;
     hits[label]! += Number(ranks[i] === 0);
   });
+  const calibration = calibrationOf(predictions, labels);
   const present = [...seen.keys()].filter((k) => seen[k]! > 0);
   return {
     top1: top1 / n,
@@ -66,7 +67,8 @@ export function classificationMetrics(predictions: Float32Array, { labels }: Tru
     top5: ranks.filter((rank) => rank < 5).length / n,
     balanced_accuracy: present.reduce((sum, k) => sum + hits[k]! / seen[k]!, 0) / present.length,
     loss: losses.reduce((sum, l) => sum + l, 0) / n,
-    ece: calibrationError(predictions, labels),
+    ece: calibrationError(calibration, n),
+    calibration,
     ...(outputs <= LARGEST_CONFUSION && { confusion: confusionOf(predictions, labels) }),
     images: n,
   };
@@ -83,19 +85,31 @@ function confusionOf(predictions: Float32Array, labels: Float32Array): number[][
   return counts;
 }
 
-/** Expected calibration error (Guo et al., ICML 2017): bins of equal width over the confidence of the answer. */
-function calibrationError(predictions: Float32Array, labels: Float32Array): number {
+/** Answers in bins of equal width over their confidence; only bins that hold some. */
+function calibrationOf(predictions: Float32Array, labels: Float32Array) {
   const n = labels.length;
   const outputs = predictions.length / n;
   const row = rowsOf(softmaxRows(predictions, outputs), n);
-  const bins = Array.from({ length: CALIBRATION_BINS }, () => ({ confidence: 0, right: 0 }));
+  const bins = Array.from({ length: CALIBRATION_BINS }, () => ({ images: 0, confidence: 0, right: 0 }));
   labels.forEach((label, i) => {
     const answer = argmax(row(i));
     const confidence = row(i)[answer]!;
     const bin = bins[Math.min(CALIBRATION_BINS - 1, Math.floor(confidence * CALIBRATION_BINS))];
     if (!bin) return; // a broken network's confidence is no number
+    bin.images += 1;
     bin.confidence += confidence;
     bin.right += Number(answer === label);
   });
-  return bins.reduce((sum, { confidence, right }) => sum + Math.abs(confidence - right), 0) / n;
+  return bins
+    .filter(({ images }) => images > 0)
+    .map(({ images, confidence, right }) => ({
+      images,
+      confidence: Math.min(1, confidence / images),
+      accuracy: right / images,
+    }));
 }
+
+/** Expected calibration error (Guo et al., ICML 2017) of n images. */
+const calibrationError = (bins: ReturnType<typeof calibrationOf>, n: number): number =>
+  bins.reduce((sum, { images, confidence, accuracy }) => sum + images * Math.abs(confidence - accuracy), 0) /
+  n;

@@ -102,10 +102,14 @@ export async function useOpenApi(app: App): Promise<void> {
     },
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json['$id'] ?? `def-${i}`) },
     transform: ({ schema, url, route }) => {
-      const { form } = route.config ?? {};
+      const { form, produces } = route.config ?? {};
       const { content } = (schema?.body ?? {}) as { content?: object };
       const body = { content: { 'multipart/form-data': { schema: form }, ...content } };
-      return { schema: (form ? { ...schema, body } : schema) ?? {}, url };
+      const response = {
+        ...(schema?.response as object | undefined),
+        ...producing(schema?.response, produces),
+      };
+      return { schema: { ...schema, ...(form && { body }), ...(produces && { response }) }, url };
     },
   });
   await app.register(swaggerUi, {
@@ -120,6 +124,22 @@ export async function useOpenApi(app: App): Promise<void> {
       .type('application/json')
       .serializer(JSON.stringify)
       .send((document ??= modernise(app.swagger()))),
+  );
+}
+
+/** Responses that are not JSON, which no serializer may know of; the JSON among them keep their schema. */
+function producing(response: unknown, produces: Readonly<Record<string, readonly string[]>> = {}): object {
+  const known = (response ?? {}) as Readonly<Record<string, { description?: string } | undefined>>;
+  const schemaOf = (status: string, type: string) =>
+    (type === 'application/json' && known[status]) || { type: 'string' };
+  return Object.fromEntries(
+    Object.entries(produces).map(([status, types]) => [
+      status,
+      {
+        description: known[status]?.description ?? 'As asked for',
+        content: Object.fromEntries(types.map((type) => [type, { schema: schemaOf(status, type) }])),
+      },
+    ]),
   );
 }
 

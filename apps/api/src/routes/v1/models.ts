@@ -55,6 +55,7 @@ export function modelRoutes(app: App, deps: Deps): void {
     async (request) => find(request, request.params.id),
   );
   downloadRoute(app, deps, find);
+  reportRoute(app, deps, find);
   predictRoute(app, deps, find);
 }
 
@@ -120,6 +121,47 @@ function downloadRoute(app: App, { db, store }: Deps, find: Find): void {
       return reply.send(await store.get(file.key, part.status === 206 ? part : undefined));
     },
   });
+}
+
+/**
+ * What a report may do in a browser: show itself. Its own policy names the hash of its style, and both hold; here the
+ * style cannot be named, because a newer version may have written the report.
+ */
+const REPORT_POLICY =
+  "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
+
+function reportRoute(app: App, { db, store }: Deps, find: Find): void {
+  app.get(
+    '/v1/models/:id/report',
+    {
+      config: { scope: 'read', produces: { 200: ['text/html'] } },
+      schema: {
+        tags,
+        summary: 'The report of the job that made a model, as a page',
+        description:
+          'report.html of the bundle: no scripts, nothing fetched. The ETag is its SHA-256. Models made before there were reports have none: 404.',
+        params: Params,
+        response: problems(404, 422),
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const file = await db.models.file(request.principal.tenant, id, 'report');
+      if (!file) {
+        await find(request, id);
+        throw new ProblemError('not-found', `${id} was made without a report.`);
+      }
+      const etag = `"${file.sha256}"`;
+      void reply
+        .header('etag', etag)
+        .header('cache-control', 'private, max-age=31536000, immutable')
+        .header('content-security-policy', REPORT_POLICY);
+      if (selectRange({ 'if-none-match': request.headers['if-none-match'] }, etag, file.size).status === 304)
+        return reply.code(304).send();
+      void reply.header('content-length', String(file.size)).type('text/html; charset=utf-8');
+      return reply.send(await store.get(file.key));
+    },
+  );
 }
 
 function predictRoute(app: App, { db, store }: Deps, find: Find): void {
