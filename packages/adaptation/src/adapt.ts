@@ -5,9 +5,10 @@ import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
 import { begin, resume, type AdaptInput } from './begin.js';
 import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
-import { calibrationSubset, evaluateCandidate, rescore } from './evaluate.js';
+import { evaluateCandidate, fullExam, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
-import { finetuneStepsAfterRace, finetuneStepsLeft, RACE } from './plan.js';
+import { linearPhases, probeWork, type Phases } from './linear-evaluation.js';
+import { finetuneStepsAfterRace, finetuneStepsLeft, RACE, searchRounds } from './plan.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
@@ -44,7 +45,9 @@ export async function adapt(given: AdaptInput): Promise<AdaptOutcome> {
     const saved = await input.ports.checkpoint.load();
     const run = saved ? resume(input, crew, saved) : await begin(input, crew);
     const job = new Adaptation(input, run);
-    if (!saved) run.enter('transfer', 'adapting the supernet to the target');
+    if (!saved && run.state.phase === 'transfer')
+      run.enter('transfer', 'adapting the supernet to the target');
+    else if (!saved) run.enter('search', 'searching architectures');
     await job.train();
     return job.finish();
   } finally {
@@ -72,6 +75,7 @@ class Adaptation {
     const { state } = this.#run;
     const { plan } = state;
     const space = this.#space;
+    if (this.#linear) return probeWork(this.#run, space, (genotype) => this.#macs(genotype));
     const typical = 3 * (1.6 * this.#macs(largest(space)) + 1.6 * this.#macs(smallest(space)));
     const fixed = this.#macs(this.#fixed);
     const chosen = state.selected ? this.#macs(state.selected) : fixed;
@@ -95,6 +99,10 @@ class Adaptation {
     return cost(this.#space, genotype, this.#outputs).macs;
   }
 
+  get #linear(): boolean {
+    return this.#input.request.paradigm === 'linear-evaluation';
+  }
+
   get #withBaseline(): boolean {
     return this.#input.request.baseline ?? true;
   }
@@ -108,6 +116,7 @@ class Adaptation {
     const done = order.slice(0, at < 0 ? order.length : at).reduce((sum, phase) => sum + work[phase], 0);
     const steps = {
       transfer: state.plan.transferSteps,
+      search: searchRounds(state.plan),
       finetune: state.finetuneSteps,
       baseline: state.baselineSteps,
     };
@@ -122,17 +131,20 @@ class Adaptation {
 
   async train(): Promise<void> {
     const { state } = this.#run;
-    const phases: Record<Exclude<Phase, 'evaluate'>, () => Promise<void>> = {
-      transfer: () => this.#transfer(),
-      search: () => this.#search(),
-      race: () => this.#race(),
-      finetune: () => this.#finetune(),
-      baseline: () => this.#baseline(),
-    };
+    const { fixed, baseline } = { fixed: this.#fixed, baseline: this.#withBaseline };
+    const phases: Phases = this.#linear
+      ? linearPhases(this.#run, { supernet: this.#supernet, fixed, baseline })
+      : {
+          transfer: () => this.#transfer(),
+          search: () => this.#search(),
+          race: () => this.#race(),
+          finetune: () => this.#finetune(),
+          baseline: () => this.#baseline(),
+        };
     while (state.phase !== 'evaluate') {
       const phase = state.phase;
       const began = this.#run.ports.now();
-      await phases[phase]();
+      await phases[phase]!();
       state.seconds[phase] = (state.seconds[phase] ?? 0) + (this.#run.ports.now() - began) / 1000;
       state.step = 0;
       state.phaseStarted = this.#run.ports.now();
@@ -233,7 +245,7 @@ class Adaptation {
   async #race(): Promise<void> {
     const run = this.#run;
     const { state, data, task } = run;
-    const calibration = calibrationSubset(data.splits.train, run.seed);
+    const exam = fullExam(data, run.seed);
     for (let i = state.raced.length; i < state.finalists.length; i++) {
       const genotype = state.finalists[i]!;
       const net = this.#load(finalist(i), this.#frozen(genotype));
@@ -247,7 +259,7 @@ class Adaptation {
         images: data.splits.train,
       });
       const took = (run.ports.now() - began) / 1000;
-      const evaluation = evaluateCandidate(averaged, genotype, data, task, calibration);
+      const evaluation = evaluateCandidate(averaged, genotype, data, task, exam);
       run.best = Math.max(run.best ?? 0, evaluation.quality);
       const images = Math.max(1, state.step - from) * state.plan.batchSize.finetune;
       state.raced.push({ ...evaluation, seconds: took / images });
@@ -338,7 +350,7 @@ class Adaptation {
     const net = this.#load('net', this.#frozen(state.selected!));
     const { heldOut } = this.#input;
     const final = test(run, net, state.selected!, heldOut);
-    const baseline = run.weights.has('baseline') && state.baselineSteps > 0 ? this.#testBaseline() : null;
+    const baseline = run.weights.has('baseline') ? this.#testBaseline() : null;
     const supernet = this.#supernet();
     const top = largest(this.#space);
     const whole = test(run, supernet, top, heldOut);

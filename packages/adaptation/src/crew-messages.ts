@@ -1,7 +1,7 @@
 /** What the threads of a crew say to each other: structured-clonable. */
 import type { Genotype, SearchSpace, TaskName } from '@ntaa/contracts';
 import type { NamedTensors } from '@ntaa/supernet';
-import type { Evaluation } from './evaluate.js';
+import type { Evaluation, Exam } from './evaluate.js';
 import type { Exchanged, Step } from './exchange.js';
 import type { Hyperparameters } from './replica.js';
 import type { DataHandle } from './target-data.js';
@@ -27,7 +27,7 @@ export interface Training {
 export interface Judging {
   subject: Subject;
   genotypes: readonly Genotype[];
-  calibration: readonly number[];
+  exam: Exam;
   /** [0] becomes 1 when the rest is not wanted any more. */
   abandon: SharedArrayBuffer;
 }

@@ -104,7 +104,12 @@ export const AdaptRequest = Type.Object(
     supernet: Type.Optional(
       Type.String({ minLength: 1, maxLength: 100, default: 'tiny', description: 'Name or id' }),
     ),
-    paradigm: Type.Optional(Type.Literal('supervised')),
+    paradigm: Type.Optional(
+      Type.Union([Type.Literal('supervised'), Type.Literal('linear-evaluation')], {
+        description:
+          'linear-evaluation: the weights of the supernet stay as they are, and architectures are judged by a classifier fitted in closed form',
+      }),
+    ),
     objective: Type.Optional(Objective),
     constraints: Type.Optional(Constraints),
     budget: Type.Optional(Budget),

@@ -7,7 +7,7 @@ import { reIdentification } from './re-identification.js';
 import type { Task } from './task.js';
 
 export { sliceColumns, slicesOf, type SliceColumn } from './slices.js';
-export type { BatchTruth, Judged, Sampler, Targets, Task, Truth } from './task.js';
+export type { Affine, BatchTruth, Judged, Sampler, Targets, Task, Truth } from './task.js';
 
 const implemented: { readonly [N in TaskName]: Task } = {
   classification,

@@ -40,6 +40,12 @@ export interface BatchTruth {
   progress: number;
 }
 
+/** A linear map of features: weight [width * outputs], row-major, and bias [outputs]. */
+export interface Affine {
+  weight: Float64Array;
+  bias: Float64Array;
+}
+
 /** What a network's answers are worth. */
 export interface Judged {
   /** To be minimised in the mean: one value an image, or a query. */
@@ -83,6 +89,11 @@ export interface Task {
   sampler?(input: SamplerInput): Sampler;
   /** Writes the probabilities a head should answer with into `row` [outputs]: what it is fitted to at the start. */
   headTarget(label: number, row: Float64Array): void;
+  /**
+   * Of tasks that tell a number: the classifier of `outputs` whose answer is that of a linear regression of the number
+   * (one output). What linear evaluation fits; without it, regression onto `headTarget`.
+   */
+  classifierOf?(regression: Affine, outputs: number): Affine;
   /** Soft targets [n * outputs] of the softmax cross-entropy, or another loss. */
   objective(batch: BatchTruth): Float32Array | Loss;
   judge(predictions: Float32Array, truth: Truth): Judged;
