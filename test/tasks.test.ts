@@ -181,6 +181,25 @@ it('estimates ages: years out of the downloaded graph, subjects never in two spl
   expect(card(files)).toMatch(/Mean absolute error \| \d+\.\d+ years \(95% interval/);
 }, 300_000);
 
+it('evaluates linearly: trains nothing, and what is downloaded carries the fitted classifier', async () => {
+  const done = await run({
+    ...{ task: 'age-estimation', dataset: 'faces', paradigm: 'linear-evaluation' },
+    budget: { max_candidates: 24 },
+  });
+  const { job, testPaths, files } = done;
+  const rows = await answers(done, testPaths);
+  const errors = rows.map((row, i) => Math.abs(row[0]! - face(numberOf(testPaths[i]!)).age));
+  const metrics = job.result!.metrics as AgeMetrics;
+  expect(errors.reduce((a, b) => a + b) / errors.length).toBeCloseTo(metrics.mae, 2);
+  expect(metrics.mae).toBeLessThan(0.8 * metrics.constant_mae);
+  expect(job.result!.search!.evaluated).toBe(24);
+  const { seconds } = job.result!;
+  expect(Object.keys(seconds!)).toEqual(expect.arrayContaining(['search', 'finetune', 'baseline']));
+  expect(seconds).not.toHaveProperty('transfer');
+  expect(job.result!.baseline!.metrics).toHaveProperty('mae');
+  expect(card(files)).toContain('nothing was finetuned');
+}, 300_000);
+
 it('recognises gender and says how well for whom', async () => {
   const done = await run({ task: 'gender-recognition', dataset: 'faces', baseline: false });
   const { job, testPaths, files, manifest } = done;

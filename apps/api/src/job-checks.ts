@@ -23,13 +23,16 @@ import {
   handDesigned,
   headOutputs,
   nearestAchievable,
+  PROBE,
+  probeImages,
+  RACE,
   RACE_PASSES,
   taskSpace,
   tinySpace,
 } from '@ntaa/nas';
 
 const PLANNED: Readonly<Record<string, readonly unknown[]>> = {
-  '/paradigm': ['linear-evaluation', 'self-supervised'],
+  '/paradigm': ['self-supervised'],
   '/search_space': ['ofa-mbv3'],
 };
 /** Says of a value that the contract names and this version lacks that it is not implemented, rather than wrong. */
@@ -184,11 +187,19 @@ export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpa
 
 /** Multiply-accumulates of one forward pass for each of all the training's image passes. */
 function adaptationMacs(
-  { budget, baseline }: AdaptRequest,
+  { budget, baseline, paradigm }: AdaptRequest,
   images: { train: number; validation: number },
   { min, middle, max }: { min: number; middle: number; max: number },
 ): number {
   const { max_seconds, max_candidates } = budget ?? {};
+  if (paradigm === 'linear-evaluation') {
+    const shown =
+      PROBE.calibration + probeImages(images.train) + Math.min(PROBE.validation, images.validation);
+    // Finalists, the chosen network, the largest and the baseline see everything, once.
+    const whole = (RACE.finalists + 3) * (CALIBRATION_IMAGES + images.train + images.validation);
+    // No backward pass, two thirds of the cost.
+    return (((max_candidates ?? DEFAULT_CANDIDATES) * shown + whole) * middle) / 3;
+  }
   // A clock alone lets a job train on until it has seen its images often enough.
   const clocked = max_seconds != null && max_candidates == null;
   const epochs = clocked

@@ -4,7 +4,7 @@
  * (re-identification) there is nothing to fit, and they are judged as they are.
  */
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
-import { cost, Distribution, largest } from '@ntaa/nas';
+import { cost, Distribution, largest, PROBE, probeImages } from '@ntaa/nas';
 import { extract, type NamedTensors, type Supernet } from '@ntaa/supernet';
 import {
   calibrationSubset,
@@ -68,37 +68,31 @@ export function linearPhases(
   };
 }
 
-/**
- * Images a candidate is shown. A search only has to rank; its finalists are judged once more on everything. The share
- * of the training images keeps a search at a fraction of a supervised one, whose cost grows with them too.
- */
-const SHOWN = { calibration: 128, probe: { share: 0.3, least: 200, most: 1000 }, validation: 400 } as const;
 /** Training images that a finished probe is fitted to, at most: more change little, and every one costs. */
 const MOST_IMAGES = 10_000;
 
 function searchExam({ data, seed, task }: Run): Exam {
   const { train, validation } = data.splits;
   const domains = data.unlabelled ? 2 : 1;
-  const { share, least, most } = SHOWN.probe;
-  const probe = Math.round(Math.max(least, Math.min(most, share * train.length)));
+  const known = labelled(data, train);
   return {
-    calibration: calibrationSubset(train, seed, SHOWN.calibration * domains),
+    calibration: calibrationSubset(train, seed, PROBE.calibration * domains),
     // A retrieval protocol needs all of its images.
     validation:
       task.reads === 'features'
         ? validation
-        : calibrationSubset(validation, seed, SHOWN.validation * domains).sort((a, b) => a - b),
-    ...(task.reads === 'logits' && { probe: calibrationSubset(labelled(data, train), seed, probe) }),
+        : calibrationSubset(validation, seed, PROBE.validation * domains).sort((a, b) => a - b),
+    ...(task.reads === 'logits' && { probe: calibrationSubset(known, seed, probeImages(known.length)) }),
   };
 }
 
 /** That of the finalists: as many images as the finished probe will see. */
 const finalExam = ({ data, seed, task }: Run): Exam => ({
   ...fullExam(data, seed),
-  ...(task.reads === 'logits' && { probe: probeImages(labelled(data, data.splits.train), seed) }),
+  ...(task.reads === 'logits' && { probe: fittedTo(labelled(data, data.splits.train), seed) }),
 });
 
-const probeImages = (indices: readonly number[], seed: number): number[] =>
+const fittedTo = (indices: readonly number[], seed: number): number[] =>
   calibrationSubset(indices, seed, MOST_IMAGES);
 
 /**
@@ -168,8 +162,8 @@ async function probed(run: Run, net: Supernet, genotype: Genotype): Promise<Supe
   const single = extract(net, genotype);
   if (task.reads === 'features') return single;
   const only = largest(single.space);
-  const train = probeImages(labelled(data, data.splits.train), seed);
-  const validation = probeImages(labelled(data, data.splits.validation), seed);
+  const train = fittedTo(labelled(data, data.splits.train), seed);
+  const validation = fittedTo(labelled(data, data.splits.validation), seed);
   const images = finetuningImages(run);
   // What the delivered network is calibrated on.
   const calibration = calibrationSubset(images, seed, FINAL_CALIBRATION);
