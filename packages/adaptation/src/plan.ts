@@ -165,9 +165,9 @@ export const searchRounds = ({ rounds, perRound, searchCandidates }: Plan): numb
 export function makePretrainPlan(
   input: { startedAt: number; budget: { max_seconds?: number | null; max_epochs?: number | null } },
   images: number,
+  transfer = batchFor(images),
 ): Plan {
   const { max_seconds, max_epochs } = input.budget;
-  const transfer = batchFor(images);
   const deadline =
     max_seconds == null
       ? null

@@ -124,7 +124,11 @@ export const PretrainRequest = Type.Object(
     kind: Type.Literal('pretrain'),
     dataset: Id('ds'),
     name: Type.Optional(Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' })),
-    paradigm: Type.Optional(Type.Literal('supervised')),
+    paradigm: Type.Optional(
+      Type.Union([Type.Literal('supervised'), Type.Literal('self-supervised')], {
+        description: 'self-supervised: labels, if there are any, are not read',
+      }),
+    ),
     search_space: Type.Optional(Type.Literal('tiny')),
     budget: Type.Optional(
       Type.Object(

@@ -70,7 +70,8 @@ export interface SamplerInput {
  * their answers are judged. One file per task implements it. Predictions are [n * width], row-major.
  */
 export interface Task {
-  readonly name: TaskName;
+  /** `self-supervised`: of pretraining, not a task that can be asked for. */
+  readonly name: TaskName | 'self-supervised';
   /** Name of the network's output in exported models, and what it is made of. */
   readonly output: 'logits' | 'embedding' | 'age';
   readonly delivery: Delivery;
@@ -96,6 +97,10 @@ export interface Task {
   classifierOf?(regression: Affine, outputs: number): Affine;
   /** Soft targets [n * outputs] of the softmax cross-entropy, or another loss. */
   objective(batch: BatchTruth): Float32Array | Loss;
+  /**
+   * What subnets learn from the largest network's logits [n * outputs]; default: cross-entropy from their softmax.
+   */
+  distil?(teacher: Float32Array, batch: BatchTruth): Loss;
   judge(predictions: Float32Array, truth: Truth): Judged;
   /** Fitness of every architecture judged so far, where it is relative; default: minus the mean loss of each. */
   rescore?(records: readonly { metrics: Readonly<Record<string, number>> }[]): number[];
