@@ -18,7 +18,7 @@ export interface ProbeImages {
 }
 
 /** What was chosen on validation images. */
-export interface ProbeChoice {
+interface ProbeChoice {
   penalty: number;
   scale: number;
 }

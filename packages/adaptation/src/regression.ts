@@ -5,7 +5,7 @@ import type { Affine } from '@ntaa/tasks';
 /** What image i should be answered with, [outputs]; good until the next call. */
 export type TargetRow = (i: number) => Float64Array;
 
-export interface NormalEquations {
+interface NormalEquations {
   /** Centred, [width * width] and [width * outputs]. */
   gram: Float64Array;
   cross: Float64Array;
