@@ -200,6 +200,34 @@ it('evaluates linearly: trains nothing, and what is downloaded carries the fitte
   expect(card(files)).toContain('nothing was finetuned');
 }, 300_000);
 
+it('pretrains without labels, and evaluates what came of it linearly', async () => {
+  const files = new Map<string, Buffer | string>();
+  for (let i = 0; i < SHAPE_IMAGES; i++)
+    files.set(`plain/${i}.png`, await drawShape(i % SHAPES.length, 'screen', 1000 + i));
+  const rows = [...files.keys()];
+  await upload('plain', files.set('labels.csv', ['path', ...rows].join('\n')));
+  const dataset = datasets.get('plain') as `ds_${string}`;
+  const request = { kind: 'pretrain', paradigm: 'self-supervised', name: 'blind', seed: 1 } as const;
+  const { id } = await client.createJob({ ...request, dataset, budget: { max_epochs: 8 } });
+  for await (const event of client.events(id)) void event;
+  const pretrained = await client.job(id);
+  expect(pretrained.status, JSON.stringify(pretrained.error)).toBe('succeeded');
+  const { rank1, queries } = pretrained.result!.metrics as ReidMetrics;
+  expect(rank1).toBeGreaterThan(2 / queries);
+
+  const done = await run({
+    ...{ task: 'classification', dataset: 'screen', supernet: 'blind', baseline: false },
+    paradigm: 'linear-evaluation',
+  });
+  const logits = await answers(done, done.testPaths);
+  const right = done.testPaths.filter((path, i) => {
+    const best = logits[i]!.indexOf(Math.max(...logits[i]!));
+    return path.startsWith(`${done.manifest.labels[best]}/`);
+  });
+  const { top1 } = done.job.result!.metrics as ClassificationMetrics;
+  expect(right.length / done.testPaths.length).toBeCloseTo(top1, 6);
+}, 300_000);
+
 it('recognises gender and says how well for whom', async () => {
   const done = await run({ task: 'gender-recognition', dataset: 'faces', baseline: false });
   const { job, testPaths, files, manifest } = done;
