@@ -131,9 +131,12 @@ class Adaptation {
 
   async train(): Promise<void> {
     const { state } = this.#run;
-    const { fixed, baseline } = { fixed: this.#fixed, baseline: this.#withBaseline };
     const phases: Phases = this.#linear
-      ? linearPhases(this.#run, { supernet: this.#supernet, fixed, baseline })
+      ? linearPhases(this.#run, {
+          supernet: this.#supernet,
+          fixed: this.#fixed,
+          baseline: this.#withBaseline,
+        })
       : {
           transfer: () => this.#transfer(),
           search: () => this.#search(),

@@ -70,7 +70,7 @@ it('reads no label, and resumes to the same bytes', async () => {
       [...tensors.values()].map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength)),
     );
   const saved = (bytes: Uint8Array) => checkpoints.push(bytes);
-  const whole = of(await blind(portsOf(undefined, saved, now), 3, target.data.labelOf as Float32Array));
+  const whole = of(await blind(portsOf(undefined, saved, now), 3, target.data.labelOf));
   const from = checkpoints[checkpoints.length >> 1]!;
   const resumed = of(await blind(portsOf(from), 3, new Float32Array(240).fill(NaN)));
   expect(resumed.equals(whole)).toBe(true);

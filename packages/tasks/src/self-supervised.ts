@@ -15,7 +15,10 @@ const TEMPERATURE = 0.2;
  * every view a camera. Not a task that a job can ask for: what `pretrain` trains on.
  */
 export const selfSupervised = {
-  ...{ name: 'self-supervised', output: 'embedding', delivery: 'embedding', reads: 'features' },
+  name: 'self-supervised',
+  output: 'embedding',
+  delivery: 'embedding',
+  reads: 'features',
   // The views must differ in all that should not matter.
   augmentation: { rotate: 15, scale: 0.4, translate: 0.2, color: 0.5, erase: 0.3 },
   stratum: () => 0,
