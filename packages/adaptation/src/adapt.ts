@@ -7,7 +7,7 @@ import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
 import { evaluateCandidate, fullExam, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
-import { linearPhases, probeWork, type Phases } from './linear-evaluation.js';
+import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
 import { finetuneStepsAfterRace, finetuneStepsLeft, RACE, searchRounds } from './plan.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
@@ -47,7 +47,6 @@ export async function adapt(given: AdaptInput): Promise<AdaptOutcome> {
     const job = new Adaptation(input, run);
     if (!saved && run.state.phase === 'transfer')
       run.enter('transfer', 'adapting the supernet to the target');
-    else if (!saved) run.enter('search', 'searching architectures');
     await job.train();
     return job.finish();
   } finally {
@@ -75,7 +74,7 @@ class Adaptation {
     const { state } = this.#run;
     const { plan } = state;
     const space = this.#space;
-    if (this.#linear) return probeWork(this.#run, space, (genotype) => this.#macs(genotype));
+    if (isLinear(this.#input.request)) return probeWork(this.#run, space, (genotype) => this.#macs(genotype));
     const typical = 3 * (1.6 * this.#macs(largest(space)) + 1.6 * this.#macs(smallest(space)));
     const fixed = this.#macs(this.#fixed);
     const chosen = state.selected ? this.#macs(state.selected) : fixed;
@@ -97,10 +96,6 @@ class Adaptation {
 
   #macs(genotype: Genotype): number {
     return cost(this.#space, genotype, this.#outputs).macs;
-  }
-
-  get #linear(): boolean {
-    return this.#input.request.paradigm === 'linear-evaluation';
   }
 
   get #withBaseline(): boolean {
@@ -131,7 +126,7 @@ class Adaptation {
 
   async train(): Promise<void> {
     const { state } = this.#run;
-    const phases: Phases = this.#linear
+    const phases: Phases = isLinear(this.#input.request)
       ? linearPhases(this.#run, {
           supernet: this.#supernet,
           fixed: this.#fixed,

@@ -18,6 +18,7 @@ import type { Crew } from './crew.js';
 import { calibrationSubset } from './evaluate.js';
 import { finetuningImages, fixedArchitecture } from './finetune.js';
 import { initialiseHead } from './head.js';
+import { isLinear } from './linear-evaluation.js';
 import { measureLatency } from './latency.js';
 import { makePlan, makeProbePlan, type Plan } from './plan.js';
 import type { Ports } from './ports.js';
@@ -85,7 +86,7 @@ export async function begin(input: AdaptInput, crew: Crew): Promise<Run> {
   // From the finest resolutions to the coarsest: the first that leaves time for enough passes over the data.
   let space = all;
   let net = source(input, space, outputs);
-  const linear = request.paradigm === 'linear-evaluation';
+  const linear = isLinear(request);
   let measured = linear ? null : await measure(run, net, input);
   while (measured && !enoughEpochs(run, input, measured) && space.resolutions.length > 1) {
     net.dispose();

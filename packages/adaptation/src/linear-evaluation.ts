@@ -3,7 +3,7 @@
  * closed-form probe on its features. Searching costs forward passes alone. Where answers are the features themselves
  * (re-identification) there is nothing to fit, and they are judged as they are.
  */
-import type { Genotype, SearchSpace } from '@ntaa/contracts';
+import type { AdaptRequest, Genotype, SearchSpace } from '@ntaa/contracts';
 import { cost, Distribution, largest, PROBE, probeImages } from '@ntaa/nas';
 import { extract, type NamedTensors, type Supernet } from '@ntaa/supernet';
 import {
@@ -23,6 +23,8 @@ import type { Run } from './run.js';
 import { finalists, propose, winner } from './search.js';
 import { labelled } from './target-data.js';
 import { costWithLatency, draw, judge, reportCandidates } from './transfer.js';
+
+export const isLinear = ({ paradigm }: AdaptRequest): boolean => paradigm === 'linear-evaluation';
 
 /** What each phase of a job does; it sets the next. */
 export type Phases = Partial<Record<Phase, () => Promise<void>>>;
@@ -48,6 +50,7 @@ export function linearPhases(
   };
   return {
     search: phase(async (net) => {
+      run.enter('search', 'searching architectures');
       await probeSearch(run, net);
       return 'race';
     }),
