@@ -65,7 +65,7 @@ class Adaptation {
     this.#input = input;
     this.#run = run;
     this.#space = restrictResolutions(input.space, run.state.resolutions);
-    this.#outputs = headOutputs(run.task.name, run.data.labels.length);
+    this.#outputs = headOutputs(input.request.task, run.data.labels.length);
     this.#expect();
   }
 
