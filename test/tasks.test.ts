@@ -181,6 +181,53 @@ it('estimates ages: years out of the downloaded graph, subjects never in two spl
   expect(card(files)).toMatch(/Mean absolute error \| \d+\.\d+ years \(95% interval/);
 }, 300_000);
 
+it('evaluates linearly: trains nothing, and what is downloaded carries the fitted classifier', async () => {
+  const done = await run({
+    ...{ task: 'age-estimation', dataset: 'faces', paradigm: 'linear-evaluation' },
+    budget: { max_candidates: 24 },
+  });
+  const { job, testPaths, files } = done;
+  const rows = await answers(done, testPaths);
+  const errors = rows.map((row, i) => Math.abs(row[0]! - face(numberOf(testPaths[i]!)).age));
+  const metrics = job.result!.metrics as AgeMetrics;
+  expect(errors.reduce((a, b) => a + b) / errors.length).toBeCloseTo(metrics.mae, 2);
+  expect(metrics.mae).toBeLessThan(0.8 * metrics.constant_mae);
+  expect(job.result!.search!.evaluated).toBe(24);
+  const { seconds } = job.result!;
+  expect(Object.keys(seconds!)).toEqual(expect.arrayContaining(['search', 'finetune', 'baseline']));
+  expect(seconds).not.toHaveProperty('transfer');
+  expect(job.result!.baseline!.metrics).toHaveProperty('mae');
+  expect(card(files)).toContain('nothing was finetuned');
+}, 300_000);
+
+it('pretrains without labels, and evaluates what came of it linearly', async () => {
+  const files = new Map<string, Buffer | string>();
+  for (let i = 0; i < SHAPE_IMAGES; i++)
+    files.set(`plain/${i}.png`, await drawShape(i % SHAPES.length, 'screen', 1000 + i));
+  const rows = [...files.keys()];
+  await upload('plain', files.set('labels.csv', ['path', ...rows].join('\n')));
+  const dataset = datasets.get('plain') as `ds_${string}`;
+  const request = { kind: 'pretrain', paradigm: 'self-supervised', name: 'blind', seed: 1 } as const;
+  const { id } = await client.createJob({ ...request, dataset, budget: { max_epochs: 8 } });
+  for await (const event of client.events(id)) void event;
+  const pretrained = await client.job(id);
+  expect(pretrained.status, JSON.stringify(pretrained.error)).toBe('succeeded');
+  const { queries, identities } = pretrained.result!.metrics as ReidMetrics;
+  expect(queries).toBe(2 * identities);
+
+  const done = await run({
+    ...{ task: 'classification', dataset: 'screen', supernet: 'blind', baseline: false },
+    paradigm: 'linear-evaluation',
+  });
+  const logits = await answers(done, done.testPaths);
+  const right = done.testPaths.filter((path, i) => {
+    const best = logits[i]!.indexOf(Math.max(...logits[i]!));
+    return path.startsWith(`${done.manifest.labels[best]}/`);
+  });
+  const { top1 } = done.job.result!.metrics as ClassificationMetrics;
+  expect(right.length / done.testPaths.length).toBeCloseTo(top1, 6);
+}, 300_000);
+
 it('recognises gender and says how well for whom', async () => {
   const done = await run({ task: 'gender-recognition', dataset: 'faces', baseline: false });
   const { job, testPaths, files, manifest } = done;

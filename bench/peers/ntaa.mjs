@@ -61,8 +61,9 @@ const works = {
   candidates() {
     const net = network();
     const data = randomTarget(told.calibration, told.validation);
-    const { train } = data.splits;
-    return () => told.steps.flat().forEach((genotype) => evaluateCandidate(net, genotype, data, task, train));
+    const { train: calibration, validation } = data.splits;
+    const exam = { calibration, validation };
+    return () => told.steps.flat().forEach((genotype) => evaluateCandidate(net, genotype, data, task, exam));
   },
 };
 

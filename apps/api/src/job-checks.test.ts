@@ -37,6 +37,14 @@ test.each([1, 12, 48, null])('estimates what the trainer plans for %s candidates
   expect(ratio).toBeLessThan(1.25);
 });
 
+test('linear evaluation is estimated at a fraction, for it trains nothing', () => {
+  const seconds = (paradigm: AdaptRequest['paradigm']) =>
+    macsOf({ ...adapt, paradigm: paradigm!, budget: { max_candidates: 48 } });
+  const ratio = seconds('linear-evaluation') / seconds('supervised');
+  expect(ratio).toBeGreaterThan(0.005);
+  expect(ratio).toBeLessThan(0.1);
+});
+
 test('estimates what the trainer plans for a pretraining', () => {
   const request = { kind: 'pretrain', dataset: 'ds_1' } as PretrainRequest;
   const plan = makePretrainPlan({ startedAt: 0, budget: {} }, train);

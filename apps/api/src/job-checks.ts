@@ -23,20 +23,21 @@ import {
   handDesigned,
   headOutputs,
   nearestAchievable,
+  PROBE,
+  probeImages,
+  RACE,
   RACE_PASSES,
   taskSpace,
   tinySpace,
 } from '@ntaa/nas';
 
 const PLANNED: Readonly<Record<string, readonly unknown[]>> = {
-  '/paradigm': ['linear-evaluation', 'self-supervised'],
   '/search_space': ['ofa-mbv3'],
 };
 /** Says of a value that the contract names and this version lacks that it is not implemented, rather than wrong. */
 export function explainPlanned(pointer: string, value: unknown): string | undefined {
   if (!PLANNED[pointer]?.includes(value)) return undefined;
-  const now = { '/paradigm': 'supervised', '/search_space': 'tiny' }[pointer];
-  return `${JSON.stringify(value)} is not implemented yet; "${now}" is`;
+  return `${JSON.stringify(value)} is not implemented yet; "tiny" is`;
 }
 
 /** The dataset and search space of a valid request. Throws ProblemError naming all that cannot be used. */
@@ -100,6 +101,7 @@ function sourceErrors(request: JobRequest): ProblemDetail[] {
 
 /** What the task needs and the dataset, by its counts, does not have. */
 function columnErrors(request: JobRequest, dataset: Dataset, pointer: string): ProblemDetail[] {
+  if (request.kind === 'pretrain' && request.paradigm === 'self-supervised') return [];
   const task = request.kind === 'adapt' ? request.task : 'classification';
   const columns = dataset.counts?.columns;
   // Of datasets of old nothing is known but their labels.
@@ -184,11 +186,19 @@ export function estimate(request: JobRequest, dataset: Dataset, space: SearchSpa
 
 /** Multiply-accumulates of one forward pass for each of all the training's image passes. */
 function adaptationMacs(
-  { budget, baseline }: AdaptRequest,
+  { budget, baseline, paradigm }: AdaptRequest,
   images: { train: number; validation: number },
   { min, middle, max }: { min: number; middle: number; max: number },
 ): number {
   const { max_seconds, max_candidates } = budget ?? {};
+  if (paradigm === 'linear-evaluation') {
+    const shown =
+      PROBE.calibration + probeImages(images.train) + Math.min(PROBE.validation, images.validation);
+    // Finalists, the chosen network, the largest and the baseline see everything, once.
+    const whole = (RACE.finalists + 3) * (CALIBRATION_IMAGES + images.train + images.validation);
+    // No backward pass, two thirds of the cost.
+    return (((max_candidates ?? DEFAULT_CANDIDATES) * shown + whole) * middle) / 3;
+  }
   // A clock alone lets a job train on until it has seen its images often enough.
   const clocked = max_seconds != null && max_candidates == null;
   const epochs = clocked

@@ -116,6 +116,12 @@ function cardOf({ assignment, request, outcome, data }: PublishInput): ModelCard
     ...(largest && { largest }),
     limits: [
       'It was measured on images held out from the same dataset; images of another origin can be harder.',
+      ...(request.paradigm === 'linear-evaluation'
+        ? [
+            'Linear evaluation: weights are those of the supernet, nothing was finetuned; only a classifier was fitted, ' +
+              'in closed form, and so it was for the networks it is compared with.',
+          ]
+        : []),
     ],
   };
 }

@@ -1,5 +1,5 @@
 import { costRange, countArchitectures } from '@ntaa/nas';
-import { newId, type JobResult, type PretrainRequest } from '@ntaa/contracts';
+import { newId, type JobResult, type Metrics, type PretrainRequest } from '@ntaa/contracts';
 import type { PretrainOutcome, TargetData } from '@ntaa/adaptation';
 import type { NewSupernet } from '@ntaa/db';
 import type { EngineInfo } from '@ntaa/engine';
@@ -30,14 +30,14 @@ export async function publishSupernet(input: {
     job: assignment.jobId,
     engine: input.engine.name,
     seconds: outcome.seconds,
-    subnets: outcome.subnets.map(({ name, genotype, metrics }) => ({ name, genotype, top1: metrics.top1 })),
+    subnets: outcome.subnets.map(({ name, genotype, metrics }) => ({ name, genotype, ...shareOf(metrics) })),
   };
   return {
     supernet: {
       id,
       name: request.name ?? id,
       source: `dataset ${assignment.dataset.id}`,
-      paradigm: 'supervised',
+      paradigm: request.paradigm ?? 'supervised',
       search_space: tinySpace,
       architectures: countArchitectures(tinySpace),
       params: max.params,
@@ -48,4 +48,10 @@ export async function publishSupernet(input: {
     },
     result: { supernet: id, metrics: best.metrics, macs: max.macs, params: max.params },
   };
+}
+
+/** The one figure of a subnet that its card shows: images told right, or views whose other view was found first. */
+function shareOf(metrics: Metrics): { top1: number } | { rank1: number } | null {
+  if ('top1' in metrics) return { top1: metrics.top1 };
+  return 'rank1' in metrics ? { rank1: metrics.rank1 } : null;
 }

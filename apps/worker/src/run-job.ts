@@ -129,6 +129,7 @@ async function runPretrain(
       seed: request.seed ?? 0,
       startedAt: Date.parse(assignment.startedAt),
       budget: request.budget ?? {},
+      paradigm: request.paradigm ?? 'supervised',
       halfBatch: assignment.halfBatch,
       ports: makePorts(assignment, link, store),
     });
@@ -214,7 +215,8 @@ async function fetchData(
     announceSplit(assignment, link, data, testPaths);
     return { data, heldOut };
   }
-  const task = request.kind === 'adapt' ? request.task : 'classification';
+  const blind = request.kind === 'pretrain' && request.paradigm === 'self-supervised';
+  const task = request.kind === 'adapt' ? request.task : blind ? 'self-supervised' : 'classification';
   const data = await prepareTarget({ ...common, ...target, task });
   announceSplit(
     assignment,

@@ -6,10 +6,11 @@ import { begin, resume, type AdaptInput } from './begin.js';
 import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
 import { chooseCurve } from './curves.js';
-import { calibrationSubset, evaluateCandidate, rescore } from './evaluate.js';
+import { evaluateCandidate, fullExam, rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
 import { evidenceOf, measureGain, type Evidence } from './gain.js';
-import { finetuneStepsLeft, RACE, restAfterRace } from './plan.js';
+import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
+import { finetuneStepsLeft, RACE, restAfterRace, searchRounds } from './plan.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
@@ -46,7 +47,8 @@ export async function adapt(given: AdaptInput): Promise<AdaptOutcome> {
     const saved = await input.ports.checkpoint.load();
     const run = saved ? resume(input, crew, saved) : await begin(input, crew);
     const job = new Adaptation(input, run);
-    if (!saved) run.enter('transfer', 'adapting the supernet to the target');
+    if (!saved && run.state.phase === 'transfer')
+      run.enter('transfer', 'adapting the supernet to the target');
     await job.train();
     return job.finish();
   } finally {
@@ -65,7 +67,7 @@ class Adaptation {
     this.#input = input;
     this.#run = run;
     this.#space = restrictResolutions(input.space, run.state.resolutions);
-    this.#outputs = headOutputs(run.task.name, run.data.labels.length);
+    this.#outputs = headOutputs(input.request.task, run.data.labels.length);
     this.#expect();
   }
 
@@ -74,6 +76,7 @@ class Adaptation {
     const { state } = this.#run;
     const { plan } = state;
     const space = this.#space;
+    if (isLinear(this.#input.request)) return probeWork(this.#run, space, (genotype) => this.#macs(genotype));
     const typical = 3 * (1.6 * this.#macs(largest(space)) + 1.6 * this.#macs(smallest(space)));
     const fixed = this.#macs(this.#fixed);
     const chosen = state.selected ? this.#macs(state.selected) : fixed;
@@ -110,6 +113,7 @@ class Adaptation {
     const done = order.slice(0, at < 0 ? order.length : at).reduce((sum, phase) => sum + work[phase], 0);
     const steps = {
       transfer: state.plan.transferSteps,
+      search: searchRounds(state.plan),
       finetune: state.finetuneSteps,
       baseline: state.baselineSteps,
     };
@@ -124,17 +128,23 @@ class Adaptation {
 
   async train(): Promise<void> {
     const { state } = this.#run;
-    const phases: Record<Exclude<Phase, 'evaluate'>, () => Promise<void>> = {
-      transfer: () => this.#transfer(),
-      search: () => this.#search(),
-      race: () => this.#race(),
-      finetune: () => this.#finetune(),
-      baseline: () => this.#baseline(),
-    };
+    const phases: Phases = isLinear(this.#input.request)
+      ? linearPhases(this.#run, {
+          supernet: this.#supernet,
+          fixed: this.#fixed,
+          baseline: this.#withBaseline,
+        })
+      : {
+          transfer: () => this.#transfer(),
+          search: () => this.#search(),
+          race: () => this.#race(),
+          finetune: () => this.#finetune(),
+          baseline: () => this.#baseline(),
+        };
     while (state.phase !== 'evaluate') {
       const phase = state.phase;
       const began = this.#run.ports.now();
-      await phases[phase]();
+      await phases[phase]!();
       state.seconds[phase] = (state.seconds[phase] ?? 0) + (this.#run.ports.now() - began) / 1000;
       state.step = 0;
       state.phaseStarted = this.#run.ports.now();
@@ -238,7 +248,7 @@ class Adaptation {
   async #race(): Promise<void> {
     const run = this.#run;
     const { state, data, task } = run;
-    const calibration = calibrationSubset(data.splits.train, run.seed);
+    const exam = fullExam(data, run.seed);
     for (let i = state.raced.length; i < state.finalists.length; i++) {
       const genotype = state.finalists[i]!;
       const net = this.#load(finalist(i), this.#frozen(genotype));
@@ -252,7 +262,7 @@ class Adaptation {
         images: data.splits.train,
       });
       const took = (run.ports.now() - began) / 1000;
-      const evaluation = evaluateCandidate(averaged, genotype, data, task, calibration);
+      const evaluation = evaluateCandidate(averaged, genotype, data, task, exam);
       run.best = Math.max(run.best ?? 0, evaluation.quality);
       const images = Math.max(1, state.step - from) * state.plan.batchSize.finetune;
       state.raced.push({ ...evaluation, seconds: took / images });
@@ -349,7 +359,7 @@ class Adaptation {
     const net = this.#load('net', this.#frozen(state.selected!));
     const { heldOut } = this.#input;
     const final = test(run, net, state.selected!, heldOut);
-    const baseline = run.weights.has('baseline') && state.baselineSteps > 0 ? this.#testBaseline() : null;
+    const baseline = run.weights.has('baseline') ? this.#testBaseline() : null;
     const supernet = this.#supernet();
     const top = largest(this.#space);
     const whole = test(run, supernet, top, heldOut);

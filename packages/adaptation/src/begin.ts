@@ -18,8 +18,9 @@ import type { Crew } from './crew.js';
 import { calibrationSubset } from './evaluate.js';
 import { finetuningImages, fixedArchitecture } from './finetune.js';
 import { initialiseHead } from './head.js';
+import { isLinear } from './linear-evaluation.js';
 import { measureLatency } from './latency.js';
-import { makePlan, type Plan } from './plan.js';
+import { makePlan, makeProbePlan, type Plan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run, type Axis } from './run.js';
 import { measureSpeeds, type Measured } from './speed.js';
@@ -85,7 +86,8 @@ export async function begin(input: AdaptInput, crew: Crew): Promise<Run> {
   // From the finest resolutions to the coarsest: the first that leaves time for enough passes over the data.
   let space = all;
   let net = source(input, space, outputs);
-  let measured = await measure(run, net, input);
+  const linear = isLinear(request);
+  let measured = linear ? null : await measure(run, net, input);
   while (measured && !enoughEpochs(run, input, measured) && space.resolutions.length > 1) {
     net.dispose();
     space = restrictResolutions(space, space.resolutions.slice(0, -1));
@@ -97,10 +99,13 @@ export async function begin(input: AdaptInput, crew: Crew): Promise<Run> {
     requireReachable(run, net);
   }
   run.state.resolutions = space.resolutions;
-  run.state.plan = planFor(run, input, measured);
+  run.state.plan = linear
+    ? makeProbePlan({ budget: request.budget ?? {}, startedAt: input.startedAt })
+    : planFor(run, input, measured);
   run.state.speed = measured?.perMac ?? null;
   const { train } = data.splits;
-  initialiseHead(net, largest(space), data, task, train, calibrationSubset(train, seed));
+  if (linear) run.state.phase = 'search';
+  else initialiseHead(net, largest(space), data, task, train, calibrationSubset(train, seed));
   run.weights.set('supernet', net.tensors());
   net.dispose();
   run.state.distribution = Distribution.uniform(space).toJSON();

@@ -1,7 +1,8 @@
 /** What the threads of a crew say to each other: structured-clonable. */
-import type { Genotype, SearchSpace, TaskName } from '@ntaa/contracts';
+import type { Genotype, SearchSpace } from '@ntaa/contracts';
 import type { NamedTensors } from '@ntaa/supernet';
-import type { Evaluation } from './evaluate.js';
+import type { Task } from '@ntaa/tasks';
+import type { Evaluation, Exam } from './evaluate.js';
 import type { Exchanged, Step } from './exchange.js';
 import type { Hyperparameters } from './replica.js';
 import type { DataHandle } from './target-data.js';
@@ -10,7 +11,7 @@ import type { DataHandle } from './target-data.js';
 export interface Subject {
   space: SearchSpace;
   outputs: number;
-  task: TaskName;
+  task: Task['name'];
   tensors: NamedTensors;
   data: DataHandle;
 }
@@ -27,7 +28,7 @@ export interface Training {
 export interface Judging {
   subject: Subject;
   genotypes: readonly Genotype[];
-  calibration: readonly number[];
+  exam: Exam;
   /** [0] becomes 1 when the rest is not wanted any more. */
   abandon: SharedArrayBuffer;
 }

@@ -67,14 +67,14 @@ function begin(training: Training): Session {
   return { net, replica, exchange: new Exchange(exchanged), member, end };
 }
 
-function judge({ subject, genotypes, calibration, abandon }: Judging): void {
+function judge({ subject, genotypes, exam, abandon }: Judging): void {
   const abandoned = new Int32Array(abandon);
   const net = load(subject);
   const data = attachData(subject.data as DataHandle);
   try {
     genotypes.forEach((genotype, index) => {
       if (Atomics.load(abandoned, 0) === 1) return;
-      const evaluation = evaluateCandidate(net, genotype, data, taskFor(subject.task), calibration);
+      const evaluation = evaluateCandidate(net, genotype, data, taskFor(subject.task), exam);
       say({ type: 'judged', index, evaluation });
     });
   } finally {

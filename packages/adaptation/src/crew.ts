@@ -11,7 +11,7 @@ import { cost } from '@ntaa/nas';
 import type { NamedTensors, Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
 import type { FromThread, Subject, ToThread, Training } from './crew-messages.js';
-import { evaluateCandidate, type Evaluation } from './evaluate.js';
+import { evaluateCandidate, type Evaluation, type Exam } from './evaluate.js';
 import { Exchange, newExchange } from './exchange.js';
 import { Replica, type Hyperparameters } from './replica.js';
 import { handleOf, TrainingBatches, type TargetData } from './target-data.js';
@@ -41,7 +41,7 @@ export interface Judgement {
   genotypes: readonly Genotype[];
   data: TargetData;
   task: Task;
-  calibration: readonly number[];
+  exam: Exam;
   /** Called between evaluations; true ends them. */
   breathe(): Promise<boolean>;
   /** Told every result as it comes. */
@@ -90,7 +90,7 @@ export class Crew {
 
   /** Evaluates architectures with a network's weights as they are. Null for those that were not reached. */
   async judge(judgement: Judgement): Promise<(Evaluation | null)[]> {
-    const { net, genotypes, data, task, calibration, breathe, judged } = judgement;
+    const { net, genotypes, data, task, exam, breathe, judged } = judgement;
     const results: (Evaluation | null)[] = genotypes.map(() => null);
     const put = (index: number, evaluation: Evaluation): void => {
       results[index] = evaluation;
@@ -101,7 +101,7 @@ export class Crew {
     const subject = this.#subject(net, data, task);
     const theirs = others.map((indices, i) => {
       const given = indices.map((index) => genotypes[index]!);
-      return this.#helpers[i]!.judge({ subject, genotypes: given, calibration, abandon }, (at, evaluation) =>
+      return this.#helpers[i]!.judge({ subject, genotypes: given, exam, abandon }, (at, evaluation) =>
         put(indices[at]!, evaluation),
       );
     });
@@ -112,7 +112,7 @@ export class Crew {
     try {
       for (const index of own) {
         if (await breathe()) break;
-        put(index, evaluateCandidate(net, genotypes[index]!, data, task, calibration));
+        put(index, evaluateCandidate(net, genotypes[index]!, data, task, exam));
       }
       while (going) {
         if (await breathe()) stop();

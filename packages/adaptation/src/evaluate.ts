@@ -4,6 +4,8 @@ import { CALIBRATION_IMAGES, meanOf, standardError } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { calibrate, type BnStatistics, type Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
+import { chooseProbe, type ProbeImages } from './probe.js';
+import { apply } from './regression.js';
 import { deployed, evaluationBatches, labelled, truthOf, type TargetData } from './target-data.js';
 
 /** A fixed seeded subset of `indices`, so that a candidate's score is a function of (genotype, weights, data, seed) alone. */
@@ -55,17 +57,17 @@ export function answers(
   net: Supernet,
   genotype: Genotype,
   data: TargetData,
-  task: Task,
+  reads: Task['reads'],
   indices: readonly number[],
   calibration: readonly number[],
 ): { predictions: Float32Array; bn: BnStatistics } {
   const bn = recalibrate(net, genotype, data, deployed(data, calibration));
   const own = deployed(data, indices);
-  const found = predictAll(net, genotype, bn, data, own, task.reads);
+  const found = predictAll(net, genotype, bn, data, own, reads);
   if (!data.unlabelled) return { predictions: found, bn };
   const source = labelled(data, indices);
   const bnOfSource = recalibrate(net, genotype, data, labelled(data, calibration));
-  const ofSource = predictAll(net, genotype, bnOfSource, data, source, task.reads);
+  const ofSource = predictAll(net, genotype, bnOfSource, data, source, reads);
   bnOfSource.dispose();
   const width = found.length / own.length;
   const predictions = new Float32Array(indices.length * width);
@@ -88,19 +90,76 @@ export interface Evaluation {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
-/** Recalibrates and judges one architecture on the validation split: the pure function the search optimises. */
+/** The images by which candidates are judged, those of validation among them. */
+export interface Exam {
+  calibration: readonly number[];
+  validation: readonly number[];
+  /** Training images that every candidate gets a classifier of its own from; without, the network's is judged. */
+  probe?: readonly number[];
+}
+
+/** What a candidate costs, in images that it is shown. */
+export const imagesOf = ({ calibration, validation, probe = [] }: Exam): number =>
+  calibration.length + validation.length + probe.length;
+
+/** The exam of networks that are trained with their classifier. */
+export const fullExam = ({ splits: { train, validation } }: TargetData, seed: number): Exam => ({
+  calibration: calibrationSubset(train, seed),
+  validation,
+});
+
+/** Recalibrates and judges one architecture on validation images: the pure function the search optimises. */
 export function evaluateCandidate(
   net: Supernet,
   genotype: Genotype,
   data: TargetData,
   task: Task,
-  calibration: readonly number[],
+  { calibration, validation, probe }: Exam,
 ): Evaluation {
-  const { validation } = data.splits;
-  const { predictions, bn } = answers(net, genotype, data, task, validation, calibration);
+  const { predictions, bn } =
+    probe && task.reads === 'logits'
+      ? probed(net, genotype, data, task, { calibration, validation, probe })
+      : answers(net, genotype, data, task.reads, validation, calibration);
   bn.dispose();
   const { losses, quality, summary } = task.judge(predictions, truthOf(data, validation));
   return { loss: meanOf(losses), error: standardError(losses), quality, metrics: summary };
+}
+
+/** Answers on validation images by a classifier that was fitted to the features of others. Caller disposes of `bn`. */
+function probed(
+  net: Supernet,
+  genotype: Genotype,
+  data: TargetData,
+  task: Task,
+  { calibration, validation, probe }: Required<Exam>,
+): { predictions: Float32Array; bn: BnStatistics } {
+  const train = labelled(data, probe);
+  const { features, bn } = featuresOf(net, genotype, data, [...train, ...validation], calibration);
+  const known = labelled(data, validation);
+  const { classifier } = chooseProbe(task, net.outputs, features(train), features(known));
+  return { predictions: Float32Array.from(apply(classifier, features(validation).features)), bn };
+}
+
+/** Features of `indices` behind recalibrated batch norms, to be asked for by image. Caller disposes of `bn`. */
+export function featuresOf(
+  net: Supernet,
+  genotype: Genotype,
+  data: TargetData,
+  indices: readonly number[],
+  calibration: readonly number[],
+): { features: (of: readonly number[]) => ProbeImages; bn: BnStatistics } {
+  const { predictions, bn } = answers(net, genotype, data, 'features', indices, calibration);
+  const { width } = net.space.head;
+  const row = new Map(indices.map((index, i) => [index, i]));
+  const features = (of: readonly number[]): ProbeImages => {
+    const out = new Float32Array(of.length * width);
+    of.forEach((index, i) => {
+      const from = row.get(index)! * width;
+      out.set(predictions.subarray(from, from + width), i * width);
+    });
+    return { features: out, truth: truthOf(data, of) };
+  };
+  return { features, bn };
 }
 
 /** Fitness that is relative changes with whom one is compared to: sets it anew for all of them. */

@@ -11,7 +11,7 @@ import { forgetTraining, Trainer } from './trainer.js';
 import { trainingCost } from './transfer.js';
 
 /** Images the final networks' batch norms are calibrated on, of training and validation together. */
-const FINAL_CALIBRATION = 2000;
+export const FINAL_CALIBRATION = 2000;
 const FINETUNE_RATE = 0.1;
 
 /**
@@ -72,7 +72,7 @@ export function test(
   const source = data.unlabelled ? labelled(data, data.splits.validation) : [];
   const indices = [...source, ...data.splits.test];
   const calibration = calibrationSubset(finetuningImages(run), seed, FINAL_CALIBRATION);
-  const { predictions, bn } = answers(net, genotype, data, task, indices, calibration);
+  const { predictions, bn } = answers(net, genotype, data, task.reads, indices, calibration);
   const truth = { ...truthOf(data, indices), ...(heldOut && { heldOut }) };
   const metrics = task.metrics(predictions, truth);
   const hits = task.hits?.(predictions, truth);

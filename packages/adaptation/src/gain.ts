@@ -3,12 +3,12 @@
  * architecture of weights-only adaptation and the chosen one, each with the source's weights and with those of the
  * joint transfer. At most four evaluations and two fits of a classifier; nothing is decided by them.
  */
-import type { Candidate, Gain, Genotype, LearningCurves, SearchSpace } from '@ntaa/contracts';
+import type { Candidate, Gain, Genotype, LearningCurves, SearchSpace, TaskName } from '@ntaa/contracts';
 import { cost, RACE } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { curvesOf } from './curves.js';
-import { calibrationSubset, evaluateCandidate } from './evaluate.js';
+import { calibrationSubset, evaluateCandidate, fullExam } from './evaluate.js';
 import { initialiseHead } from './head.js';
 import type { Run } from './run.js';
 import { labelled } from './target-data.js';
@@ -47,7 +47,7 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
   const { data, task, seed, state } = run;
   const { space, outputs, reference } = input;
   const { train, validation } = data.splits;
-  const calibration = calibrationSubset(train, seed);
+  const exam = fullExam(data, seed);
   const fitted = calibrationSubset(train, seed, FITTED);
   const chosen = state.selected!;
   const began = run.ports.now();
@@ -58,8 +58,8 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
     const weights = fit ? input.source : run.weights.get('supernet')!;
     const net = Supernet.load(space, weights, outputs, new Rng(seed, 'head'));
     try {
-      if (fit) initialiseHead(net, genotype, data, task, fitted, calibration);
-      return evaluateCandidate(net, genotype, data, task, calibration).quality;
+      if (fit) initialiseHead(net, genotype, data, task, fitted, exam.calibration);
+      return evaluateCandidate(net, genotype, data, task, exam).quality;
     } finally {
       net.dispose();
     }
@@ -71,7 +71,7 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
   const transferred_weights = await both(false);
   const raced = state.raced[state.finalists.indexOf(chosen)];
   return {
-    metric: QUALITY[task.name],
+    metric: QUALITY[task.name as TaskName],
     // With two domains quality is that on the labelled one.
     images: labelled(data, validation).length,
     reference: { genotype: reference, macs: cost(space, reference, outputs).macs },
@@ -83,7 +83,7 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
 }
 
 /** What each task calls quality. */
-const QUALITY: Readonly<Record<Run['task']['name'], string>> = {
+const QUALITY: Readonly<Record<TaskName, string>> = {
   classification: 'top1',
   'gender-recognition': 'balanced_accuracy',
   'age-estimation': 'cs5',

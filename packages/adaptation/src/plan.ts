@@ -148,13 +148,35 @@ export function restAfterRace(input: {
   return { steps, seconds };
 }
 
+/** Rounds of a search that trains nothing, at most so many candidates each: a pause or a checkpoint waits for one round. */
+const PROBE_ROUNDS = { count: 6, most: 64 } as const;
+
+/** Plan of linear evaluation: candidates in equal rounds, the first half of them drawn at random. */
+export function makeProbePlan(input: { budget: Budget; startedAt: number }): Plan {
+  const { max_seconds, max_candidates } = input.budget;
+  const total = max_candidates ?? DEFAULT_CANDIDATES;
+  const perRound = Math.min(PROBE_ROUNDS.most, Math.ceil(total / PROBE_ROUNDS.count));
+  const rounds = Math.max(1, Math.floor(total / perRound / 2));
+  return {
+    ...makePretrainPlan({ startedAt: input.startedAt, budget: { max_seconds: max_seconds ?? null } }, 1),
+    rounds,
+    perRound,
+    searchCandidates: total - rounds * perRound,
+    transferSteps: 0,
+    transferDeadline: null,
+  };
+}
+
+export const searchRounds = ({ rounds, perRound, searchCandidates }: Plan): number =>
+  rounds + Math.ceil(searchCandidates / Math.max(1, perRound));
+
 /** Plan of a pretraining: epochs over the source, cut by the clock where there is one. */
 export function makePretrainPlan(
   input: { startedAt: number; budget: { max_seconds?: number | null; max_epochs?: number | null } },
   images: number,
+  transfer = batchFor(images),
 ): Plan {
   const { max_seconds, max_epochs } = input.budget;
-  const transfer = batchFor(images);
   const deadline =
     max_seconds == null
       ? null

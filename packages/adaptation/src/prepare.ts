@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { JobError, type SearchSpace, type TaskName } from '@ntaa/contracts';
+import { JobError, type SearchSpace } from '@ntaa/contracts';
 import {
   channelStatistics,
   packImages,
@@ -65,7 +65,7 @@ export interface PrepareInput {
   images: () => Promise<string>;
   index: DatasetIndex;
   /** Default: classification. */
-  task?: TaskName;
+  task?: Task['name'];
   seed: number;
   space: SearchSpace;
   /** Packs that exist already: paths by resolution. */

@@ -44,9 +44,15 @@ export class Replica {
       const { outputs } = this.#net;
       const progress = this.#steps === undefined ? 1 : Math.min(1, step / this.#steps);
       const { classWeights } = this.batches.targets;
-      const made = this.#task.objective({ labels, outputs, classWeights, unlabelled, progress });
+      const truth = { labels, outputs, classWeights, unlabelled, progress };
+      const made = this.#task.objective(truth);
       const objective = typeof made === 'function' ? made : tf.tensor2d(made, [labels.length, outputs]);
-      const batch = { images: (resolution: number) => parts.get(resolution)![p]!.images, objective };
+      const { distil } = this.#task;
+      const batch = {
+        images: (resolution: number) => parts.get(resolution)![p]!.images,
+        objective,
+        distil: distil && ((teacher: Float32Array) => distil(teacher, truth)),
+      };
       loss += sandwichGradients(this.#net, genotypes, batch, this.gradients);
       if (typeof objective !== 'function') objective.dispose();
     });

@@ -38,7 +38,8 @@ export async function search(run: Run, net: Supernet): Promise<void> {
   }
 }
 
-function propose(run: Run, net: Supernet, round: number, count: number): Genotype[] {
+/** `count` new architectures by what the archive says. */
+export function propose(run: Run, net: Supernet, round: number, count: number): Genotype[] {
   const { state, axis } = run;
   const predictor = fitPredictor(
     state.archive.map((r) => ({

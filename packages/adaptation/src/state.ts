@@ -38,6 +38,7 @@ export function halveBatches(state: State): void {
   plan.finetuneSteps *= 2;
   state.finetuneSteps *= 2;
   state.baselineSteps *= 2;
-  state.step *= 2;
+  // A search counts rounds of candidates, which are no batches.
+  if (state.phase !== 'search') state.step *= 2;
   state.halved = true;
 }

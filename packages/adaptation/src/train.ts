@@ -1,6 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
 import { Sgd, tf, type Gradients, type Param } from '@ntaa/engine';
-import { lossGradients, type Objective, type Supernet } from '@ntaa/supernet';
+import { lossGradients, type Loss, type Objective, type Supernet } from '@ntaa/supernet';
 
 /** Cosine decay with linear warm-up. `fraction`: how much of the training is over, 0..1. */
 export function learningRate(peak: number, fraction: number, warmup = 0.05): number {
@@ -24,11 +24,13 @@ export interface StepInput {
   images(resolution: number): tf.Tensor4D;
   /** Of the first genotype; stays the caller's. */
   objective: Objective;
+  /** Of the others, given the logits of the first; default: cross-entropy from their softmax. */
+  distil?: ((teacher: Float32Array) => Loss) | undefined;
 }
 
 /**
  * Gradients of a step by the sandwich rule with in-place distillation (BigNAS): the first genotype learns from the
- * task's objective, the others by cross-entropy from its detached predictions, and `into` receives the sum. With a single genotype: an ordinary
+ * task's objective, the others from its detached predictions, and `into` receives the sum. With a single genotype: an ordinary
  * training step. Returns the loss of the first genotype.
  */
 export function sandwichGradients(
@@ -41,10 +43,10 @@ export function sandwichGradients(
   const { resolution } = teacher!;
   const first = lossGradients(net, teacher!, batch.images(resolution), batch.objective, into);
   if (students.length > 0) {
-    const soft = tf.softmax(first.logits);
+    const soft = batch.distil ? batch.distil(first.logits.dataSync<'float32'>()) : tf.softmax(first.logits);
     for (const student of students)
       lossGradients(net, student, batch.images(student.resolution), soft, into, false).logits.dispose();
-    soft.dispose();
+    if (typeof soft !== 'function') soft.dispose();
   }
   first.logits.dispose();
   return first.loss;

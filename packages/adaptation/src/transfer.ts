@@ -11,7 +11,7 @@ import {
 } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
-import { calibrationSubset, rescore, type Evaluation } from './evaluate.js';
+import { fullExam, imagesOf, rescore, type Evaluation, type Exam } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
 import { recordJudged } from './curves.js';
 import { latencyOf } from './latency.js';
@@ -78,24 +78,34 @@ export async function transfer(run: Run, net: Supernet): Promise<void> {
   }
 }
 
-/** Judges the round's new architectures: in the first the anchors everybody wants to know, then draws from q. */
+/** Judges the round's new architectures. */
 async function evaluateRound(run: Run, net: Supernet, distribution: Distribution): Promise<void> {
-  const { state } = run;
-  const rng = new Rng(run.seed, 'candidates', state.version);
-  const anchors =
-    state.version === 0 ? [handDesigned(net.space), largest(net.space), smallest(net.space)] : [];
-  const known = new Set(state.archive.map((record) => record.key));
+  const { version, plan } = run.state;
+  await judge(run, net, draw(run, net, distribution, version, plan.perRound), 'transfer');
+}
+
+/** Architectures to be judged next: in the first round the anchors everybody wants to know, then draws from q. */
+export function draw(
+  run: Run,
+  net: Supernet,
+  distribution: Distribution,
+  round: number,
+  count: number,
+): Genotype[] {
+  const rng = new Rng(run.seed, 'candidates', round);
+  const anchors = round === 0 ? [handDesigned(net.space), largest(net.space), smallest(net.space)] : [];
+  const known = new Set(run.state.archive.map((record) => record.key));
   const wanted: Genotype[] = [];
-  for (let tries = 0; wanted.length < state.plan.perRound && tries < 100 * state.plan.perRound; tries++) {
+  for (let tries = 0; wanted.length < count && tries < 100 * count; tries++) {
     const genotype = anchors.shift() ?? distribution.sample(rng);
     const key = canonical(genotype);
     // An infeasible architecture can never be chosen, and after some tries we take what there is.
     const feasible = violation(costWithLatency(run, net, genotype), run.constraints) === 0;
-    if (known.has(key) || (!feasible && tries < 50 * state.plan.perRound)) continue;
+    if (known.has(key) || (!feasible && tries < 50 * count)) continue;
     known.add(key);
     wanted.push(genotype);
   }
-  await judge(run, net, wanted, 'transfer');
+  return wanted;
 }
 
 /** What the constraints bound. */
@@ -113,14 +123,14 @@ export async function judge(
   net: Supernet,
   genotypes: readonly Genotype[],
   stage: 'transfer' | 'search',
+  exam: Exam = fullExam(run.data, run.seed),
 ): Promise<void> {
   const { data, task, state } = run;
-  const calibration = calibrationSubset(data.splits.train, run.seed);
-  const images = calibration.length + data.splits.validation.length;
+  const images = imagesOf(exam);
   const known = state.archive.length;
   let done = 0;
   const results = await run.crew.judge({
-    ...{ net, genotypes, data, task, calibration },
+    ...{ net, genotypes, data, task, exam },
     breathe: () => run.breathe(),
     judged(genotype, { quality }) {
       done += 1;

@@ -105,7 +105,12 @@ export const AdaptRequest = Type.Object(
     supernet: Type.Optional(
       Type.String({ minLength: 1, maxLength: 100, default: 'tiny', description: 'Name or id' }),
     ),
-    paradigm: Type.Optional(Type.Literal('supervised')),
+    paradigm: Type.Optional(
+      Type.Union([Type.Literal('supervised'), Type.Literal('linear-evaluation')], {
+        description:
+          'linear-evaluation: the weights of the supernet stay as they are, and architectures are judged by a classifier fitted in closed form',
+      }),
+    ),
     objective: Type.Optional(Objective),
     constraints: Type.Optional(Constraints),
     budget: Type.Optional(Budget),
@@ -120,7 +125,11 @@ export const PretrainRequest = Type.Object(
     kind: Type.Literal('pretrain'),
     dataset: Id('ds'),
     name: Type.Optional(Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' })),
-    paradigm: Type.Optional(Type.Literal('supervised')),
+    paradigm: Type.Optional(
+      Type.Union([Type.Literal('supervised'), Type.Literal('self-supervised')], {
+        description: 'self-supervised: labels, if there are any, are not read',
+      }),
+    ),
     search_space: Type.Optional(Type.Literal('tiny')),
     budget: Type.Optional(
       Type.Object(

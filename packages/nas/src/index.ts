@@ -22,6 +22,8 @@ export {
   defaultEpochs,
   EPOCHS,
   FINETUNE_RATIO,
+  PROBE,
+  probeImages,
   RACE,
   RACE_PASSES,
 } from './schedule.js';

@@ -28,6 +28,17 @@ export const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
 /** Training images that batch norms are calibrated on before a candidate is judged. */
 export const CALIBRATION_IMAGES = 500;
 
+/**
+ * Images that linear evaluation shows a candidate, of each split at most. Its search has only to rank: finalists are
+ * judged once more on everything. The share of the training images keeps a search at a fraction of a supervised one's
+ * time, which grows with them too.
+ */
+export const PROBE = { calibration: 128, share: 0.3, least: 200, most: 1000, validation: 400 } as const;
+
+/** Training images that a candidate's probe is fitted to. */
+export const probeImages = (train: number): number =>
+  Math.min(train, Math.round(Math.max(PROBE.least, Math.min(PROBE.most, PROBE.share * train))));
+
 /** Epochs of a job that no clock bounds. Few candidates are asked for by those who want an answer soon. */
 export function defaultEpochs(
   maxCandidates: number | null,

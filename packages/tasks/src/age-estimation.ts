@@ -2,7 +2,7 @@ import { JobError, type AgeMetrics } from '@ntaa/contracts';
 import { AGE_BINS, meanInterval, wilsonInterval } from '@ntaa/nas';
 import type { Loss } from '@ntaa/supernet';
 import { softmaxRows } from './softmax.js';
-import type { Task, Truth } from './task.js';
+import type { Affine, Task, Truth } from './task.js';
 
 /** Standard deviation of the distribution that stands for an age, years. */
 const SPREAD = 2;
@@ -37,6 +37,7 @@ export const ageEstimation = {
   },
 
   headTarget: distribution,
+  classifierOf: normalAround,
 
   objective({ labels, outputs }) {
     const targets = new Float32Array(labels.length * outputs);
@@ -82,6 +83,25 @@ function distribution(age: number, row: Float64Array): void {
   let sum = 0;
   row.forEach((_, k) => (sum += row[k] = Math.exp(-((k - centre) ** 2) / (2 * SPREAD ** 2))));
   row.forEach((value, k) => (row[k] = value / sum));
+}
+
+/**
+ * Softmax over bins k of (k - c)(y - c) / s^2 - (k - c)^2 / 2s^2 is N(y, s) on the bins, and y its expectation, but for
+ * what lies outside of them. It is linear in y, so that it is a classifier on whatever y is linear in. c: only for precision.
+ */
+function normalAround({ weight, bias }: Affine, outputs: number): Affine {
+  const centre = (outputs - 1) / 2;
+  const slope = (k: number) => (k - centre) / SPREAD ** 2;
+  return {
+    weight: Float64Array.from(
+      { length: weight.length * outputs },
+      (_, i) => weight[Math.floor(i / outputs)]! * slope(i % outputs),
+    ),
+    bias: Float64Array.from(
+      { length: outputs },
+      (_, k) => slope(k) * (bias[0]! - centre) - (slope(k) * (k - centre)) / 2,
+    ),
+  };
 }
 
 const meanVariance =

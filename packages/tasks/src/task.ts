@@ -40,6 +40,12 @@ export interface BatchTruth {
   progress: number;
 }
 
+/** A linear map of features: weight [width * outputs], row-major, and bias [outputs]. */
+export interface Affine {
+  weight: Float64Array;
+  bias: Float64Array;
+}
+
 /** What a network's answers are worth. */
 export interface Judged {
   /** To be minimised in the mean: one value an image, or a query. */
@@ -64,7 +70,8 @@ export interface SamplerInput {
  * their answers are judged. One file per task implements it. Predictions are [n * width], row-major.
  */
 export interface Task {
-  readonly name: TaskName;
+  /** `self-supervised`: of pretraining, not a task that can be asked for. */
+  readonly name: TaskName | 'self-supervised';
   /** Name of the network's output in exported models, and what it is made of. */
   readonly output: 'logits' | 'embedding' | 'age';
   readonly delivery: Delivery;
@@ -83,8 +90,17 @@ export interface Task {
   sampler?(input: SamplerInput): Sampler;
   /** Writes the probabilities a head should answer with into `row` [outputs]: what it is fitted to at the start. */
   headTarget(label: number, row: Float64Array): void;
+  /**
+   * Of tasks that tell a number: the classifier of `outputs` whose answer is that of a linear regression of the number
+   * (one output). What linear evaluation fits; without it, regression onto `headTarget`.
+   */
+  classifierOf?(regression: Affine, outputs: number): Affine;
   /** Soft targets [n * outputs] of the softmax cross-entropy, or another loss. */
   objective(batch: BatchTruth): Float32Array | Loss;
+  /**
+   * What subnets learn from the largest network's logits [n * outputs]; default: cross-entropy from their softmax.
+   */
+  distil?(teacher: Float32Array, batch: BatchTruth): Loss;
   judge(predictions: Float32Array, truth: Truth): Judged;
   /** Fitness of every architecture judged so far, where it is relative; default: minus the mean loss of each. */
   rescore?(records: readonly { metrics: Readonly<Record<string, number>> }[]): number[];
