@@ -8,6 +8,8 @@ import type { Replica } from './replica.js';
 
 /** How long a thread waits for another, ms: far beyond any step, for a thread that is gone. */
 const PATIENCE = 300_000;
+/** It is waited for in turns: a process that was stopped, or a laptop that slept, loses one of them and not all. */
+const TURN = 5000;
 const FAILED = -1;
 
 export interface Exchanged {
@@ -98,11 +100,11 @@ export class Exchange {
   }
 
   #await(member: number, serial: number): void {
-    for (;;) {
+    for (let turns = 0; ;) {
       const at = Atomics.load(this.#arrived, member);
       if (at >= serial) return;
       if (at === FAILED) throw new Error('a training thread failed');
-      if (Atomics.wait(this.#arrived, member, at, PATIENCE) === 'timed-out')
+      if (Atomics.wait(this.#arrived, member, at, TURN) === 'timed-out' && ++turns * TURN >= PATIENCE)
         throw new Error(`a training thread did not answer for ${PATIENCE / 1000} s`);
     }
   }
