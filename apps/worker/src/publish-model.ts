@@ -111,6 +111,7 @@ function cardOf({ assignment, request, outcome, data }: PublishInput): ModelCard
       images: { train: train.length, validation: validation.length, test: test.length },
     },
     supernet: { name: assignment.supernet!.name, source: assignment.supernet!.source },
+    finetuned: request.paradigm !== 'linear-evaluation',
     ...(classes && { classes }),
     ...(baseline && { baseline }),
     ...(largest && { largest }),

@@ -126,6 +126,7 @@ function makeInput(): BundleInput {
       supernet: { name: 'tiny', source: 'formula-driven images' },
       classes: LABELS.map((_, k) => ({ images: 20 * Number(k > 0), correct: 16 * Number(k > 0) })),
       baseline: { metrics: metrics(0.7), macs: 2 * macs, params: 2 * params, genotype: GENOTYPE },
+      finetuned: true,
       limits: ['Trained on 1,600 images.'],
     },
     report: reportInput(SPACE, GENOTYPE),

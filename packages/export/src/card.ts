@@ -19,6 +19,8 @@ export interface ComparedNetwork {
 export interface ModelCard {
   dataset: { name: string; images: { train: number; validation: number; test: number } };
   supernet: { name: string; source: string };
+  /** Whether inherited weights were finetuned; in linear evaluation they stay as they are. */
+  finetuned: boolean;
   /**
    * Test images of each class and how many of them were classified correctly, in the order of the labels; only where
    * their labels are known.
@@ -50,7 +52,7 @@ export function renderCard(manifest: CardManifest, card: ModelCard): string {
     .concat('\n');
 }
 
-function summary(manifest: CardManifest, { supernet }: ModelCard): string {
+function summary(manifest: CardManifest, { supernet, finetuned }: ModelCard): string {
   const { genotype, preprocessing, lineage } = manifest;
   const rows = [
     ['Task', text(manifest.task)],
@@ -65,11 +67,16 @@ function summary(manifest: CardManifest, { supernet }: ModelCard): string {
   ];
   return [
     `# Image ${text(manifest.task)} model`,
-    'A small convolutional network whose architecture and weights were adapted together to the data below: an ' +
-      'architecture was searched inside a pretrained supernet and its inherited weights were finetuned.',
+    `A small convolutional network adapted to the data below: ${origin(finetuned)}`,
     table(['', ''], rows),
   ].join('\n\n');
 }
+
+/** What was done, in half a sentence. */
+export const origin = (finetuned: boolean): string =>
+  finetuned
+    ? 'its architecture was searched inside a pretrained supernet, and the weights it inherited were finetuned.'
+    : 'its architecture was searched inside a pretrained supernet, whose weights it has; only a classifier was fitted.';
 
 function data({ labels, lineage }: CardManifest, { dataset }: ModelCard): string {
   const { train, validation, test } = dataset.images;

@@ -45,7 +45,7 @@ export function measuredNetworks({ manifest, card }: Subject) {
   const { metrics, macs, params, genotype } = manifest;
   const chosen: ComparedNetwork = { metrics, macs, params, genotype };
   return [
-    { mark: 'chosen' as const, name: 'chosen, finetuned', network: chosen },
+    { mark: 'chosen' as const, name: card.finetuned ? 'chosen, finetuned' : 'chosen', network: chosen },
     ...(card.baseline ? [{ mark: 'baseline' as const, name: 'WP&F baseline', network: card.baseline }] : []),
     ...(card.largest
       ? [{ mark: 'largest' as const, name: 'largest, in the supernet', network: card.largest }]

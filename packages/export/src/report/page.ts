@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { ClassificationMetrics, Metrics } from '@ntaa/contracts';
 import { headline, metricRows, sliceRows } from '../card-metrics.js';
-import { LIMITS } from '../card.js';
+import { LIMITS, origin } from '../card.js';
 import { count, fraction, millions, short } from '../markdown.js';
 import { xmlText } from '../text.js';
 import { architectureTable, changes, compareArchitectures } from './architecture.js';
@@ -73,8 +73,7 @@ function summary({ manifest, card }: Subject): string {
   ];
   return [
     p(
-      'A network whose architecture and weights were adapted together: an architecture was searched inside a supernet ' +
-        `pretrained on ${card.supernet.source}, and the weights it inherited were finetuned.`,
+      `A network adapted to a dataset: ${origin(card.finetuned)} The supernet was pretrained on ${card.supernet.source}.`,
     ),
     cards(facts),
     p(

@@ -76,6 +76,7 @@ function subject(
       classes: labels.map((_, k) => ({ images: 20, correct: 20 - (k % 9) })),
       baseline: { metrics, ...network(handDesigned(tinySpace)) },
       largest: { metrics, ...network(largest(tinySpace)) },
+      finetuned: true,
       limits: ['Trained on few images.'],
     },
     job: { ...reportInput(tinySpace, GENOTYPE), ...more.job },
