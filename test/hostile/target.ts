@@ -204,6 +204,9 @@ export async function startTarget(settings: Record<string, string> = {}): Promis
   const shown = await running(launcher);
   const db = await openDatabase(stack.databaseUrl, { connections: 2 });
   const sql = new pg.Pool({ connectionString: stack.databaseUrl, max: 2 });
+  // The database stops at the end: a connection that is just closing hears of it, and without listeners nobody else does.
+  sql.on('error', () => undefined);
+  sql.on('connect', (client) => client.on('error', () => undefined));
   const target = new Target(shown['API']!.replace(/\/v1$/, ''), {
     ...{ folder, db, sql, said: () => said },
     async stop() {
