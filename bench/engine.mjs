@@ -171,9 +171,7 @@ async function bench() {
   console.log(`
 Medians (min - max) of ${options.rounds} rounds; wall time, CPU milliseconds an image, peak memory of the process.
 * PyTorch's faster layout, the one that counts. Above 1 ours is better, in memory too.
-"reference" runs on TensorFlow.js ops and their gradients: it has no head convolution, as every search space of ours has.
-"reference+head" is a search space of one architecture, trained as jobs train it: a 1x1 convolution 64 -> 64 more, 0.7% of
-the work at 32 px. PyTorch runs the same network in either case.`);
+"reference" is a search space of one architecture, trained as jobs train it.`);
   if (!python)
     console.log(`PyTorch is missing: no torch in ${pythons.join(', ')}. There is nothing to compare with.`);
   if (!libtensorflow) console.log('libtensorflow is missing: npm run setup:tensorflow adds it to the table.');

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Gradients, initEngine, Sgd, tf } from '@ntaa/engine';
 import { PackedImages } from '@ntaa/data';
-import { largest, units } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { calibrate, readSafetensors, Supernet, writeSafetensors } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
@@ -13,7 +12,6 @@ import { Crew } from '../../packages/adaptation/lib/crew.js';
 import { evaluateCandidate, predictAll, recalibrate } from '../../packages/adaptation/lib/evaluate.js';
 import { evaluationBatches } from '../../packages/adaptation/lib/target-data.js';
 import { sandwichGradients, trainable } from '../../packages/adaptation/lib/train.js';
-import { Headless } from './headless.mjs';
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const told = JSON.parse((await lines.next()).value);
@@ -52,10 +50,8 @@ const works = {
     const net = network();
     const [genotype] = told.steps[0];
     const images = randomImages();
-    const bn = told.headless ? undefined : calibrate(net, genotype, [images]);
-    const logits = () =>
-      told.headless ? net.forward(images, false) : net.forward(images, genotype, bn).logits;
-    return () => tf.tidy(() => void logits().dataSync());
+    const bn = calibrate(net, genotype, [images]);
+    return () => tf.tidy(() => void net.forward(images, genotype, bn).logits.dataSync());
   },
 
   candidates() {
@@ -67,14 +63,7 @@ const works = {
   },
 };
 
-function network() {
-  const net = Supernet.initialise(space, outputs, rng);
-  return told.headless ? headless(net) : net;
-}
-
-function headless(net) {
-  return new Headless(units(space, largest(space)).slice(0, -1), net.tensors());
-}
+const network = () => Supernet.initialise(space, outputs, rng);
 
 function trainer(net) {
   const params = trainable(net, told.sgd);
@@ -84,8 +73,7 @@ function trainer(net) {
 
 function backward(net, genotypes, images, targets, sums) {
   sums.clear();
-  if (told.headless) net.lossGradients(images, targets, sums).logits.dispose();
-  else sandwichGradients(net, genotypes, { images: () => images, objective: targets }, sums);
+  sandwichGradients(net, genotypes, { images: () => images, objective: targets }, sums);
 }
 
 const noise = (size) => Float32Array.from({ length: size }, () => rng.normal());
@@ -129,10 +117,7 @@ function writeResults(file) {
     const shift = name.endsWith('.bn.beta') ? told.shift : 0;
     weights.set(name, { shape, data: data.map((x) => x + shift + noisy * rng.normal()) });
   }
-  const load = () => {
-    const net = Supernet.load(space, weights, outputs, rng);
-    return told.headless ? headless(net) : net;
-  };
+  const load = () => Supernet.load(space, weights, outputs, rng);
   const results = new Map();
   const put = (name, shape, data) => results.set(name, { shape, data });
   const putAll = (prefix, tensors) => tensors.forEach((t, name) => put(prefix + name, t.shape, t.data));
@@ -143,9 +128,7 @@ function writeResults(file) {
   told.steps.forEach((genotypes, i) => {
     const net = load();
     genotypes.forEach((genotype, j) => {
-      const logits = told.headless
-        ? net.forward(images, true)
-        : net.forward(images, genotype, 'batch').logits;
+      const { logits } = net.forward(images, genotype, 'batch');
       put(`step${i}.logits${j}`, logits.shape, logits.dataSync());
     });
     const { params, update } = trainer(net);

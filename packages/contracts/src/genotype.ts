@@ -39,7 +39,8 @@ export const StageSpace = Type.Object({
 export type StageSpace = Static<typeof StageSpace>;
 
 /**
- * A search space as data: 3x3 stem, MBConv stages, 1x1 head convolution, global average pooling, linear classifier.
+ * A search space as data: 3x3 stem, MBConv stages, 1x1 head convolution (or none), global average pooling, linear
+ * classifier.
  * A space with exactly one choice everywhere is a plain static architecture.
  */
 export const SearchSpace = Type.Object({
@@ -49,7 +50,8 @@ export const SearchSpace = Type.Object({
   stages: Type.Array(StageSpace, { minItems: 1 }),
   head: Type.Object({
     width: Type.Integer(),
-    activation: Activation,
+    /** Of the head convolution. Without it there is none, and `width` is the last stage's. */
+    activation: Type.Optional(Activation),
     /** Batch norm between pooled features and classifier (BNNeck); such a network is delivered without its classifier. */
     neck: Type.Optional(Type.Boolean()),
   }),

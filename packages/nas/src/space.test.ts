@@ -20,6 +20,7 @@ import {
   restrictResolutions,
   smallest,
   tinySpace,
+  units,
   violation,
 } from './index.js';
 
@@ -103,6 +104,19 @@ describe('a search space', () => {
         expect(cost(frozen, genotype, 7)).toEqual(cost(s, genotype, 7));
       }),
     );
+  });
+});
+
+describe('a space without a head convolution', () => {
+  const without = (width: number): SearchSpace => ({ ...tinySpace, head: { width } });
+
+  it('ends with its last stage', () => {
+    const [layers, whole] = [without(40), tinySpace].map((space) => units(space, largest(tinySpace)));
+    expect(layers).toEqual(whole!.slice(0, -1));
+  });
+
+  it('is refused when its head has another width than the last stage', () => {
+    expect(() => units(without(128), largest(tinySpace))).toThrow(/128 wide, the last stage 40/);
   });
 });
 

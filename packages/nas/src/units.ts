@@ -23,8 +23,9 @@ export interface Unit {
 }
 
 /**
- * Stem, active blocks and head convolution of a genotype, in order; global average pooling and the linear classifier
- * follow. Throws RangeError when the genotype is not a member of the space.
+ * Stem, active blocks and, where the space has one, head convolution of a genotype, in order; global average pooling and the linear classifier
+ * follow. Throws RangeError when the genotype is not a member of the space, or a head without convolution is as wide as
+ * no stage's output.
  */
 export function units(space: SearchSpace, genotype: Genotype): Unit[] {
   requireMember(space, genotype);
@@ -63,6 +64,8 @@ export function units(space: SearchSpace, genotype: Genotype): Unit[] {
       result.push({ layers, residual });
     });
   });
-  result.push({ layers: [layer('head', head.width, head.activation)], residual: false });
+  if (head.activation) result.push({ layers: [layer('head', head.width, head.activation)], residual: false });
+  else if (channels !== head.width)
+    throw new RangeError(`the head of ${space.name} is ${head.width} wide, the last stage ${channels}`);
   return result;
 }

@@ -144,6 +144,7 @@ afterEach(() => {
 
 describe.each<[string, SearchSpace, number]>([
   ['odd', oddSpace, 60],
+  ['odd, without a head convolution,', { ...oddSpace, head: { width: 6 } }, 30],
   ['odd, with a neck,', { ...oddSpace, head: { ...oddSpace.head, neck: true } }, 20],
   ['tiny', restrictResolutions(tinySpace, [24]), 6],
 ])('a compiled architecture of the %s space', (_, space, numRuns) => {
