@@ -35,10 +35,13 @@ export async function fileStore(folder: string): Promise<ObjectStore> {
       const path = pathOf(key);
       const draft = join(drafts, randomBytes(12).toString('hex'));
       const digest = new Digest();
+      const file = createWriteStream(draft, { flags: 'wx', flush: true });
       try {
-        await pipeline(streamOf(body), digest, createWriteStream(draft, { flags: 'wx', flush: true }));
+        await pipeline(streamOf(body), digest, file);
         await moveInto(draft, path);
       } catch (error) {
+        // A body may fail before the file is there, and it would appear after it was removed.
+        if (!file.closed) await new Promise((resolve) => file.once('close', resolve));
         await rm(draft, { force: true });
         throw error;
       }

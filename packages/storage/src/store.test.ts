@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasS3, startS3 } from '../../../test/setup/s3.js';
 import { InvalidKey, ObjectMissing, openStore, PartSize, type ObjectStore, type Part } from './index.js';
@@ -79,6 +80,16 @@ describe.each(hasS3 ? (['files', 's3'] as const) : (['files'] as const))('object
         ),
       ).rejects.toThrow();
     }
+    // So early that nothing may have been opened yet.
+    const early = Array.from({ length: 50 }, (_, i) => {
+      const body = new Readable({ read: () => undefined });
+      const sent = store.put(`${root}/fresh`, body);
+      setTimeout(() => body.destroy(new Error('at once')), i / 20);
+      return expect(sent).rejects.toThrow('at once');
+    });
+    await Promise.all(early);
+    // What is opened late would appear late.
+    await sleep(100);
     expect(await store.head(`${root}/fresh`)).toBeNull();
     expect(await text(await store.get(`${root}/kept`))).toBe('old');
     expect(await keys(`${root}/fresh`)).toEqual([]);
