@@ -27,6 +27,9 @@ export async function readForm(
 ): Promise<Record<string, string>> {
   if (!request.isMultipart())
     throw new ProblemError('unsupported-media-type', 'Send the form as multipart/form-data.');
+  // Its end was announced before anybody listened, and the parser would wait for it.
+  if (request.raw.destroyed && !request.raw.readableEnded)
+    throw new ProblemError('malformed-request', 'The connection ended before the form did.');
   const fields: Record<string, string> = {};
   const errors: ProblemDetail[] = [];
   let files = 0;

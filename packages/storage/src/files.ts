@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, type Dirent } from 'node:fs';
 import { access, constants, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -15,15 +16,14 @@ import { checkKey, checkPrefix, ObjectMissing, type ObjectStore, type StoredObje
 /** Not names that a key can have: keys know no '~'. */
 const DRAFTS = '~drafts';
 const PARTS = '~parts';
+/** In the names of drafts, with the writer's process id: pods and containers have host names of their own. */
+const HOST = hostname().replace(/[^A-Za-z0-9.-]/g, '-');
 /** What was untouched for so long belongs to nobody, milliseconds: another process may be writing the younger ones. */
 const STALE = { drafts: 86_400_000, parts: 7 * 86_400_000 };
 
 export async function fileStore(folder: string): Promise<ObjectStore> {
   const root = resolve(folder);
   const drafts = join(root, DRAFTS);
-  // What a killed process was writing, and uploads that the database forgot.
-  await rmStale(drafts, STALE.drafts);
-  await rmStale(join(root, PARTS), STALE.parts);
   await mkdir(drafts, { recursive: true });
   const pathOf = (key: string): string => {
     checkKey(key);
@@ -33,7 +33,7 @@ export async function fileStore(folder: string): Promise<ObjectStore> {
   return {
     async put(key, body) {
       const path = pathOf(key);
-      const draft = join(drafts, randomBytes(12).toString('hex'));
+      const draft = join(drafts, `${HOST}~${process.pid}~${randomBytes(12).toString('hex')}`);
       const digest = new Digest();
       const file = createWriteStream(draft, { flags: 'wx', flush: true });
       try {
@@ -41,7 +41,7 @@ export async function fileStore(folder: string): Promise<ObjectStore> {
         await moveInto(draft, path);
       } catch (error) {
         // A body may fail before the file is there, and it would appear after it was removed.
-        if (!file.closed) await new Promise((resolve) => file.once('close', resolve));
+        if (!file.closed) await new Promise<void>((resolve) => file.once('close', () => resolve()));
         await rm(draft, { force: true });
         throw error;
       }
@@ -86,6 +86,14 @@ export async function fileStore(folder: string): Promise<ObjectStore> {
     },
     presignGet: () => Promise.resolve(null),
     parts: fileParts(join(root, PARTS), (file, key) => moveInto(file, pathOf(key))),
+    async sweep() {
+      for (const name of (await readdir(drafts).catch(orNull)) ?? []) {
+        const [host, pid] = name.split('~');
+        if (host === HOST && !isAlive(Number(pid))) await rm(join(drafts, name), { force: true });
+      }
+      await rmStale(drafts, STALE.drafts);
+      await rmStale(join(root, PARTS), STALE.parts);
+    },
     async ping() {
       await access(drafts, constants.R_OK | constants.W_OK);
     },
@@ -130,6 +138,15 @@ async function* walk(folder: string, prefix: string): AsyncIterable<StoredObject
   }
 }
 
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Removes what was untouched for so many milliseconds. */
 async function rmStale(folder: string, age: number): Promise<void> {
   for (const name of (await readdir(folder).catch(orNull)) ?? []) {
     const path = join(folder, name);

@@ -122,6 +122,8 @@ export function s3Store(settings: S3Settings): ObjectStore {
       );
     },
     parts: s3Parts(client, at, isMissing),
+    // Parts of an upload that was cut off are no object; a bucket's lifecycle rule ends them (docs/operations.md).
+    sweep: () => Promise.resolve(),
     async ping() {
       await client.send(new HeadBucketCommand({ Bucket: bucket }));
     },

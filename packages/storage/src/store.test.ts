@@ -1,5 +1,7 @@
 /** What every object store guarantees: one suite over the adapters, S3 on a real server. */
+import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -95,6 +97,32 @@ describe.each(hasS3 ? (['files', 's3'] as const) : (['files'] as const))('object
     expect(await keys(`${root}/fresh`)).toEqual([]);
     if (kind === 'files') expect(readdirSync(join(scratch, 'objects', '~drafts'))).toEqual([]);
   });
+
+  test.runIf(kind === 'files')(
+    'what a killed process was writing is swept, what a living one writes is not',
+    async () => {
+      const left = () => readdirSync(join(scratch, 'objects', '~drafts'));
+      const index = new URL('../lib/index.js', import.meta.url).href;
+      const endless = `
+      const { openStore } = await import(${JSON.stringify(index)});
+      const store = await openStore({ dataDir: ${JSON.stringify(scratch)}, s3: null });
+      const body = new (await import('node:stream')).Readable({ read() {} });
+      body.push('x');
+      setTimeout(() => {}, 60_000);
+      await store.put('killed', body);`;
+      const child = spawn(process.execPath, ['--input-type=module', '-e', endless]);
+      const body = new Readable({ read: () => undefined });
+      const living = store.put(`${root}/living`, body);
+      await expect.poll(left, { timeout: 10_000 }).toHaveLength(2);
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      await store.sweep();
+      expect(left()).toHaveLength(1);
+      body.push(null);
+      await living;
+      expect(left()).toEqual([]);
+    },
+  );
 
   test('while an object is being replaced, readers see the old or the new one whole', async () => {
     const key = `${root}/swap`;

@@ -44,6 +44,8 @@ export interface ObjectStore {
   /** A URL that downloads the object as `filename` for `seconds`; null where the adapter has none (stream it then). */
   presignGet(key: string, seconds: number, filename: string): Promise<string | null>;
   readonly parts: PartStore;
+  /** Removes what processes that were killed had begun to write, where the adapter can tell. */
+  sweep(): Promise<void>;
   /** Throws when the store cannot be used now. */
   ping(): Promise<void>;
   close(): Promise<void>;

@@ -1,6 +1,6 @@
 /**
  * Deletes objects that were given up: the database names them (packages/db, garbage.ts) in the transactions that give
- * them up, and what is named stays named until it is deleted. Safe to run in several servers at once.
+ * them up, and what is named stays named until it is deleted. And what killed processes had begun to write. Safe to run in several servers at once.
  */
 import { killPoint } from '@ntaa/config';
 import type { StoredUpload } from '@ntaa/db';
@@ -25,6 +25,7 @@ export function useCollector(app: App, { db, store }: Deps, { collectMs }: Limit
     const started = repeat(collectMs, app.log, 'collector', async () => {
       while ((await db.garbage.collect(BATCH, remove)) === BATCH);
       while ((await db.uploads.collect(BATCH, forget)) === BATCH);
+      await store.sweep();
     });
     loop = started;
     stop = await db.listen({ outbox: () => started.wake() });
