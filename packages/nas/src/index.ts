@@ -28,6 +28,13 @@ export {
   RACE_PASSES,
 } from './schedule.js';
 export { scaleOf, type Scale } from './scale.js';
-export { kendallTau, meanInterval, meanOf, standardError, wilsonInterval } from './statistics.js';
+export {
+  kendallTau,
+  meanInterval,
+  meanOf,
+  pairedBootstrap,
+  standardError,
+  wilsonInterval,
+} from './statistics.js';
 export { AGE_BINS, headOutputs, taskSpace } from './task-space.js';
 export { units, type ConvLayer, type Unit } from './units.js';

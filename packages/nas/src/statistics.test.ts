@@ -1,7 +1,7 @@
 import { Rng } from '@ntaa/random';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { kendallTau, ridgeSolve, wilsonInterval } from './index.js';
+import { kendallTau, pairedBootstrap, ridgeSolve, wilsonInterval } from './index.js';
 
 /** Tau-b by its definition, pair by pair. */
 function tauByDefinition(a: readonly number[], b: readonly number[]): number {
@@ -76,5 +76,42 @@ describe('ridge', () => {
     expect(() => ridgeSolve(singular, Float64Array.of(1, 1), 0)).toThrow(/raise it/);
     expect(ridgeSolve(singular, Float64Array.of(1, 1), 1)[0]).toBeCloseTo(1 / 3);
     expect(() => ridgeSolve(Float64Array.of(1, 2, 3), Float64Array.of(1), 0)).toThrow(RangeError);
+  });
+});
+
+describe('the paired bootstrap', () => {
+  it('covers the true difference about as often as it says', () => {
+    const trials = 200;
+    const covering = Array.from({ length: trials }, (_, trial) => {
+      const rng = new Rng('coverage', trial);
+      const groups = Array.from({ length: 12 }, () => {
+        const effect = 0.3 + 0.1 * rng.normal();
+        return Array.from({ length: 40 }, () => effect + rng.normal());
+      });
+      const { low, high } = pairedBootstrap(groups, rng, { resamples: 300 });
+      return low <= 0.3 && 0.3 <= high;
+    });
+    const share = covering.filter(Boolean).length / trials;
+    expect(share).toBeGreaterThan(0.88);
+    expect(share).toBeLessThanOrEqual(1);
+  });
+
+  it('is a function of its numbers and its generator, and has no width where nothing varies', () => {
+    const groups = [
+      [0, 1, 0],
+      [1, 1, 0],
+    ];
+    const once = pairedBootstrap(groups, new Rng(1));
+    expect(pairedBootstrap(groups, new Rng(1))).toEqual(once);
+    expect(once.mean).toBeCloseTo(0.5, 12);
+    const constant = [
+      [2, 2],
+      [2, 2],
+    ];
+    expect(pairedBootstrap(constant, new Rng(1))).toEqual({ mean: 2, low: 2, high: 2 });
+  });
+
+  it('counts every group alike, however many values it has', () => {
+    expect(pairedBootstrap([[1], [0, 0, 0]], new Rng(1)).mean).toBeCloseTo(0.5, 12);
   });
 });
