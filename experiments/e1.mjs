@@ -27,10 +27,14 @@ export async function experiment(lab, seeds) {
     const drawn = [];
     for (const other of lab.draw(3, [0.8, 1], 'random', seed)) drawn.push(await inherited(other));
     add('random-inherited', 'random architectures, inherited weights', meanOfThem(drawn));
-    const longer = { ...scratch, passes: 3 * passes };
-    add('scratch-3x', "NTAA's architecture from scratch, 3x the passes", await lab.trained(genotype, longer));
-    const whole = { ...wpf, passes };
+  }
+  // The dear ones last.
+  for (const seed of seeds) {
+    const { genotype, passes } = await lab.job(seed);
+    const whole = { seed, weights: 'source', passes };
     add('largest', 'WP&F, largest network', await lab.trained(largest(lab.space), whole));
+    const longer = { seed, weights: 'random', passes: 3 * passes };
+    add('scratch-3x', "NTAA's architecture from scratch, 3x the passes", await lab.trained(genotype, longer));
   }
   return {
     title: 'E1: quality at equal multiply-accumulates and equal image passes',

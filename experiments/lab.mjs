@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { dataset } from '../bench/peers/datasets.mjs';
-import { decodeCheckpoint } from '../packages/adaptation/lib/checkpoint.js';
+import { begin } from '../packages/adaptation/lib/begin.js';
+import { decodeCheckpoint, encodeCheckpoint } from '../packages/adaptation/lib/checkpoint.js';
 import { Crew } from '../packages/adaptation/lib/crew.js';
 import { calibrationSubset } from '../packages/adaptation/lib/evaluate.js';
 import { finetune, finetuningImages, test } from '../packages/adaptation/lib/finetune.js';
@@ -50,8 +51,8 @@ class Lab {
   task = taskFor('classification');
   builtin = builtinSupernet();
 
-  constructor({ set, candidates, resolution, minutes, threads }) {
-    this.settings = { set, candidates, resolution };
+  constructor({ set, candidates, resolution, epochs, minutes, threads }) {
+    this.settings = { set, candidates, resolution, epochs };
     this.space = restrictResolutions(tinySpace, [resolution]);
     Object.assign(this, { minutes, threads, code: codeHash() });
     mkdirSync(CACHE, { recursive: true });
@@ -138,17 +139,18 @@ class Lab {
     };
     const checkpoint = { load: async () => null, save };
     const ports = { progress() {}, events() {}, candidates() {}, wanted: () => wanted, now: Date.now };
-    const request = { kind: 'adapt', task: 'classification', dataset: 'ds_experiment', baseline: false };
-    const began = Date.now();
+    const given = {
+      request: {
+        ...{ kind: 'adapt', task: 'classification', dataset: 'ds_experiment', baseline: false, seed },
+        ...{ budget: { max_candidates: this.settings.candidates }, constraints: { max_macs } },
+      },
+      ...{ startedAt: Date.now(), data, space: this.space, source: this.builtin.tensors },
+      ...{ threads: this.threads, ports: { ...ports, checkpoint } },
+    };
+    const planned = await this.#planned(given);
+    checkpoint.load = async () => planned;
     try {
-      const outcome = await adapt({
-        request: {
-          ...{ ...request, seed, budget: { max_candidates: this.settings.candidates } },
-          constraints: { max_macs },
-        },
-        ...{ startedAt: began, data, space: this.space, source: this.builtin.tensors, threads: this.threads },
-        ports: { ...ports, checkpoint },
-      });
+      const outcome = await adapt(given);
       outcome.net.dispose();
       outcome.bn.dispose();
       const { archive, plan, passes, finalists, raced } = last;
@@ -164,6 +166,16 @@ class Lab {
       if (!(error instanceof Interrupted && transferOnly)) throw error;
       return { supernet };
     }
+  }
+
+  /** A job that has not begun, as a checkpoint: candidates decide its epochs, so a smaller budget is written into its plan. */
+  async #planned(given) {
+    const { state, weights } = await begin(given, this.crew);
+    const { plan } = state;
+    const [train, all] = [given.data.splits.train.length, finetuningImages({ data: given.data }).length];
+    plan.transferSteps = Math.round((this.settings.epochs * train) / plan.batchSize.transfer);
+    plan.finetuneSteps = Math.round((5 * this.settings.epochs * all) / plan.batchSize.finetune);
+    return encodeCheckpoint(state, weights);
   }
 
   /** Whether each test image was told right, as a string of 0 and 1. */

@@ -1,4 +1,4 @@
-// npm run experiments -- NAME [--seeds 5] [--first 0] [--set emoji] [--candidates 16] [--resolution 24] [--threads 2]
+// npm run experiments -- NAME [--seeds 5] [--first 0] [--set emoji] [--candidates 16] [--resolution 24] [--epochs 2: of transfer, and 5 times as many of finetuning] [--threads 2]
 //   [--minutes N: stop after the piece of work during which they end; the same command goes on] [--no-report]
 // NAME: e1 ... (see docs/experiments). Everything that was computed is kept in .cache/experiments.
 import { existsSync, readdirSync } from 'node:fs';
@@ -16,6 +16,7 @@ const { values, positionals } = parseArgs({
     set: { type: 'string', default: 'emoji' },
     candidates: { type: 'string', default: '16' },
     resolution: { type: 'string', default: '24' },
+    epochs: { type: 'string', default: '2' },
     threads: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     minutes: { type: 'string', default: 'Infinity' },
     'no-report': { type: 'boolean', default: false },
@@ -28,10 +29,18 @@ if (!name || !/^e\d$/.test(name) || !existsSync(`${here}${name}.mjs`)) {
   console.error(`which experiment? ${all.map((file) => file.slice(0, 2)).join(', ')}`);
   process.exit(1);
 }
-const [seeds, first, candidates, resolution, threads, minutes] = [
-  ...[values.seeds, values.first, values.candidates, values.resolution, values.threads, values.minutes],
+const [seeds, first, candidates, resolution, epochs, threads, minutes] = [
+  ...[
+    values.seeds,
+    values.first,
+    values.candidates,
+    values.resolution,
+    values.epochs,
+    values.threads,
+    values.minutes,
+  ],
 ].map(Number);
-const lab = await openLab({ set: values.set, candidates, resolution, threads, minutes });
+const lab = await openLab({ set: values.set, candidates, resolution, epochs, threads, minutes });
 try {
   const { experiment } = await import(`./${name}.mjs`);
   const found = await experiment(
