@@ -96,7 +96,7 @@ function comparison({ arms, reference, primary, extra, jobs, source }) {
 function whatJobsDid(jobs, wpf) {
   const spread = (values) => Math.max(...values) - Math.min(...values);
   return [
-    '| seed | NTAA, % | WP&F, % | NTAA's MMACs of WP&F's | fifth best candidate's loss less the best's | standard error of a loss | race: worst loss less best | tau of loss and MACs |',
+    "| seed | NTAA, % | WP&F, % | NTAA's MMACs of WP&F's | fifth best candidate's loss less the best's | standard error of a loss | race: worst loss less best | tau of loss and MACs |",
     '|---|---|---|---|---|---|---|---|',
     ...jobs.map((job, s) => {
       const losses = job.archive.map(({ loss }) => loss);
