@@ -49,8 +49,8 @@ function verdict({ low, high }) {
   return high < 0 ? 'worse' : 'no difference shown (null)';
 }
 
-function comparison({ arms, reference, primary, extra, jobs, source }) {
-  const find = (name) => arms.find((arm) => arm.name === name);
+function comparison({ arms, parts = [], reference, primary, extra, jobs, source }) {
+  const find = (name) => [...arms, ...parts].find((arm) => arm.name === name);
   const own = find(reference);
   const others = arms.filter((arm) => arm !== own);
   const versus = others.map((arm) => ({ arm, ...difference(own, arm) }));
@@ -73,7 +73,7 @@ function comparison({ arms, reference, primary, extra, jobs, source }) {
     ...more.map((row) => `| ${row.about} (${row.a} less ${row.b}) | ${shown(row)} | ${verdict(row)} |`),
     ...(jobs ? ['', ...whatJobsDid(jobs, find(primary))] : []),
   ];
-  const stripped = arms.map(({ name, about, results }) => ({
+  const stripped = [...arms, ...parts].map(({ name, about, results }) => ({
     ...{ name, about },
     results: results.map(({ top1, loss, macs, passes, genotype, right }) => ({
       ...{ top1, loss, macs, passes, genotype },
