@@ -32,9 +32,15 @@ export async function experiment(lab, seeds) {
   for (const seed of seeds) {
     const { genotype, passes } = await lab.job(seed);
     const whole = { seed, weights: 'source', passes };
-    add('largest', 'WP&F, largest network', await lab.trained(largest(lab.space), whole));
+    if (!lab.without.includes('largest'))
+      add('largest', 'WP&F, largest network', await lab.trained(largest(lab.space), whole));
     const longer = { seed, weights: 'random', passes: 3 * passes };
-    add('scratch-3x', "NTAA's architecture from scratch, 3x the passes", await lab.trained(genotype, longer));
+    if (!lab.without.includes('scratch-3x'))
+      add(
+        'scratch-3x',
+        "NTAA's architecture from scratch, 3x the passes",
+        await lab.trained(genotype, longer),
+      );
   }
   return {
     title: 'E1: quality at equal multiply-accumulates and equal image passes',

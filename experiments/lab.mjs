@@ -51,10 +51,10 @@ class Lab {
   task = taskFor('classification');
   builtin = builtinSupernet();
 
-  constructor({ set, candidates, resolution, epochs, minutes, threads }) {
+  constructor({ set, candidates, resolution, epochs, minutes, threads, without }) {
     this.settings = { set, candidates, resolution, epochs };
     this.space = restrictResolutions(tinySpace, [resolution]);
-    Object.assign(this, { minutes, threads, code: codeHash() });
+    Object.assign(this, { minutes, threads, without, code: codeHash() });
     mkdirSync(CACHE, { recursive: true });
     process.on('exit', () => rmSync(this.#scratch, { recursive: true, force: true }));
     process.on('SIGINT', () => process.exit(130));

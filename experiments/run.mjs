@@ -1,5 +1,6 @@
 // npm run experiments -- NAME [--seeds 5] [--first 0] [--set emoji] [--candidates 16] [--resolution 24] [--epochs 2: of transfer, and 5 times as many of finetuning] [--threads 2]
 //   [--minutes N: stop after the piece of work during which they end; the same command goes on] [--no-report]
+//   [--without ARM,ARM: of E1's dear ones, scratch-3x and largest]
 // NAME: e1 ... (see docs/experiments). Everything that was computed is kept in .cache/experiments.
 import { existsSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -19,6 +20,7 @@ const { values, positionals } = parseArgs({
     epochs: { type: 'string', default: '2' },
     threads: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     minutes: { type: 'string', default: 'Infinity' },
+    without: { type: 'string', default: '' },
     'no-report': { type: 'boolean', default: false },
   },
 });
@@ -40,7 +42,15 @@ const [seeds, first, candidates, resolution, epochs, threads, minutes] = [
     values.minutes,
   ],
 ].map(Number);
-const lab = await openLab({ set: values.set, candidates, resolution, epochs, threads, minutes });
+const lab = await openLab({
+  without: values.without.split(','),
+  set: values.set,
+  candidates,
+  resolution,
+  epochs,
+  threads,
+  minutes,
+});
 try {
   const { experiment } = await import(`./${name}.mjs`);
   const found = await experiment(
