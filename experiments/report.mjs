@@ -7,16 +7,18 @@ import { Rng } from '../packages/random/lib/index.js';
 
 const OUT = fileURLToPath(new URL('../docs/experiments/', import.meta.url));
 
-export function writeReport(lab, name, { seeds, first }, found) {
+export function writeReport(lab, name, seeds, found) {
   const { set, candidates, resolution, epochs } = lab.settings;
-  const command = `npm run experiments -- ${name} --set ${set} --seeds ${seeds} --first ${first} --candidates ${candidates} --resolution ${resolution} --epochs ${epochs}`;
+  const without = lab.without.filter(Boolean);
+  const short = without.length > 0 ? ` --without ${without.join()}` : '';
+  const command = `npm run experiments -- ${name}${short} --set ${set} --which ${seeds.join()} --candidates ${candidates} --resolution ${resolution} --epochs ${epochs}`;
   const { rows, lines, summary, unit } = found.kind === 'ranking' ? ranking(found) : comparison(found);
   const head = [
     `# ${found.title}`,
     '',
     `Command: \`${command}\``,
     '',
-    `Set: ${set}, a split of its own for each of ${seeds} seeds (60 % training, 20 % validation, 20 % test; the whole test split is read once for each network). Budget: ${candidates} candidates, ${epochs} epochs of transfer and ${5 * epochs} of finetuning, then races, at ${resolution} px, search space \`tiny\`, at most the hand-designed network's multiply-accumulates; the source is the built-in supernet. Engine ${lab.engine}; the numbers depend on no clock. Intervals: 95 %, two-level bootstrap over seeds and test items of paired differences (with few seeds a little too narrow; they are not corrected for being several). Nothing was tuned for this, and nothing was selected on test images. A null result is reported as one.`,
+    `Set: ${set}, a split of its own for each of ${seeds.length} seeds (60 % training, 20 % validation, 20 % test; the whole test split is read once for each network). Budget: ${candidates} candidates, ${epochs} epochs of transfer and ${5 * epochs} of finetuning, then races, at ${resolution} px, search space \`tiny\`, at most the hand-designed network's multiply-accumulates; the source is the built-in supernet. Engine ${lab.engine}; the numbers depend on no clock. Intervals: 95 %, two-level bootstrap over seeds and test items of paired differences (with few seeds a little too narrow; they are not corrected for being several). Nothing was tuned for this, and nothing was selected on test images. A null result is reported as one.`,
     '',
     `![${found.title}](${name}.svg)`,
     '',
@@ -24,7 +26,7 @@ export function writeReport(lab, name, { seeds, first }, found) {
   mkdirSync(OUT, { recursive: true });
   writeFileSync(`${OUT}${name}.md`, [...head, ...lines, ''].join('\n'));
   writeFileSync(`${OUT}${name}.svg`, picture(found.title, rows, unit));
-  const settings = { ...lab.settings, seeds, first, engine: lab.engine };
+  const settings = { ...lab.settings, seeds, engine: lab.engine };
   writeFileSync(
     `${OUT}${name}.json`,
     `${JSON.stringify({ experiment: name, command, settings, ...summary }, null, 1)}\n`,

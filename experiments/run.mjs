@@ -1,4 +1,4 @@
-// npm run experiments -- NAME [--seeds 5] [--first 0] [--set emoji] [--candidates 16] [--resolution 24] [--epochs 2: of transfer, and 5 times as many of finetuning] [--threads 2]
+// npm run experiments -- NAME [--seeds 5] [--first 0, or --which 0,3] [--set emoji] [--candidates 16] [--resolution 24] [--epochs 2: of transfer, and 5 times as many of finetuning] [--threads 2]
 //   [--minutes N: stop after the piece of work during which they end; the same command goes on] [--no-report]
 //   [--without ARM,ARM: of E1's dear ones, scratch-3x and largest]
 // NAME: e1 ... (see docs/experiments). Everything that was computed is kept in .cache/experiments.
@@ -20,6 +20,7 @@ const { values, positionals } = parseArgs({
     epochs: { type: 'string', default: '2' },
     threads: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     minutes: { type: 'string', default: 'Infinity' },
+    which: { type: 'string' },
     without: { type: 'string', default: '' },
     'no-report': { type: 'boolean', default: false },
   },
@@ -53,11 +54,9 @@ const lab = await openLab({
 });
 try {
   const { experiment } = await import(`./${name}.mjs`);
-  const found = await experiment(
-    lab,
-    Array.from({ length: seeds }, (_, i) => first + i),
-  );
-  if (!values['no-report']) writeReport(lab, name, { seeds, first }, found);
+  const chosen = values.which?.split(',').map(Number) ?? Array.from({ length: seeds }, (_, i) => first + i);
+  const found = await experiment(lab, chosen);
+  if (!values['no-report']) writeReport(lab, name, chosen, found);
 } catch (error) {
   if (!(error instanceof OutOfTime)) throw error;
   console.log('not done yet: the same command goes on from here');
