@@ -68,7 +68,7 @@ function comparison({ arms, parts = [], reference, primary, extra, jobs, source 
     ...arms.map((arm) => {
       const against = versus.find((row) => row.arm === arm);
       const { results } = arm;
-      return `| ${arm.name}: ${arm.about} | ${points(mean(results, (r) => r.top1))} | ${mean(results, (r) => r.loss).toFixed(3)} | ${(mean(results, (r) => r.macs) / 1e6).toFixed(2)} | ${Math.round(mean(results, (r) => r.passes))} | ${against ? shown(against) : ''} | ${against ? `${own.name} ${verdict(against)}` : ''} |`;
+      return `| ${arm.name}: ${arm.about} | ${points(mean(results, (r) => r.top1))} | ${mean(results, (r) => r.loss).toFixed(3)} | ${(mean(results, (r) => r.macs) / 1e6).toFixed(2)} | ${Math.round(mean(results, (r) => r.passes))} | ${against ? shown(against) : ''} | ${against ? verdict(against) : ''} |`;
     }),
     '',
     ...(more.length > 0 ? ['| where it comes from | points of top-1 |  |', '|---|---|---|'] : []),
