@@ -12,7 +12,7 @@ export function writeReport(lab, name, seeds, found) {
   const without = lab.without.filter(Boolean);
   const short = without.length > 0 ? ` --without ${without.join()}` : '';
   const command = `npm run experiments -- ${name}${short} --set ${set} --which ${seeds.join()} --candidates ${candidates} --resolution ${resolution} --epochs ${epochs}`;
-  const { rows, lines, summary, unit } = found.kind === 'ranking' ? ranking(found) : comparison(found);
+  const { rows, lines, summary, unit } = found.kind === 'ranking' ? ranking(found) : comparison(found, seeds);
   const head = [
     `# ${found.title}`,
     '',
@@ -51,7 +51,7 @@ function verdict({ low, high }) {
   return high < 0 ? 'worse' : 'no difference shown (null)';
 }
 
-function comparison({ arms, parts = [], reference, primary, extra, jobs, source }) {
+function comparison({ arms, parts = [], reference, primary, extra, jobs, source }, seeds) {
   const find = (name) => [...arms, ...parts].find((arm) => arm.name === name);
   const own = find(reference);
   const others = arms.filter((arm) => arm !== own);
@@ -73,7 +73,7 @@ function comparison({ arms, parts = [], reference, primary, extra, jobs, source 
     '',
     ...(more.length > 0 ? ['| where it comes from | points of top-1 |  |', '|---|---|---|'] : []),
     ...more.map((row) => `| ${row.about} (${row.a} less ${row.b}) | ${shown(row)} | ${verdict(row)} |`),
-    ...(jobs ? ['', ...whatJobsDid(jobs, find(primary))] : []),
+    ...(jobs ? ['', ...whatJobsDid(jobs, find(primary), seeds)] : []),
   ];
   const stripped = [...arms, ...parts].map(({ name, about, results }) => ({
     ...{ name, about },
@@ -95,7 +95,7 @@ function comparison({ arms, parts = [], reference, primary, extra, jobs, source 
 }
 
 /** Why: what each job's search had to choose from, and what it took. */
-function whatJobsDid(jobs, wpf) {
+function whatJobsDid(jobs, wpf, seeds) {
   const spread = (values) => Math.max(...values) - Math.min(...values);
   return [
     "| seed | NTAA, % | WP&F, % | NTAA's MMACs of WP&F's | fifth best candidate's loss less the best's | standard error of a loss | race: worst loss less best | tau of loss and MACs |",
@@ -106,7 +106,7 @@ function whatJobsDid(jobs, wpf) {
         job.archive.map(({ macs }) => macs),
         losses.map((loss) => -loss),
       );
-      return `| ${s} | ${points(job.top1)} | ${points(wpf.results[s].top1)} | ${(job.macs / 1e6).toFixed(2)} of ${(wpf.results[s].macs / 1e6).toFixed(2)} | ${([...losses].sort((a, b) => a - b)[4] - Math.min(...losses)).toFixed(3)} | ${meanOf(job.archive.map(({ error }) => error)).toFixed(3)} | ${spread(job.raced.map(({ loss }) => loss)).toFixed(3)} | ${tau.toFixed(2)} |`;
+      return `| ${seeds[s]} | ${points(job.top1)} | ${points(wpf.results[s].top1)} | ${(job.macs / 1e6).toFixed(2)} of ${(wpf.results[s].macs / 1e6).toFixed(2)} | ${([...losses].sort((a, b) => a - b)[4] - Math.min(...losses)).toFixed(3)} | ${meanOf(job.archive.map(({ error }) => error)).toFixed(3)} | ${spread(job.raced.map(({ loss }) => loss)).toFixed(3)} | ${tau.toFixed(2)} |`;
     }),
   ];
 }
