@@ -40,12 +40,12 @@ if (missing.length) {
 const folder = mkdtempSync(join(tmpdir(), 'ntaa-load-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => process.exit(130));
-const apiEnv = {};
+const apiFlags = [];
 if (values.profile) {
   mkdirSync(resolve(values.profile), { recursive: true });
-  apiEnv.NODE_OPTIONS = `--cpu-prof --cpu-prof-dir=${resolve(values.profile)}`;
+  apiFlags.push('--cpu-prof', `--cpu-prof-dir=${resolve(values.profile)}`);
 }
-const stack = await startStack(folder, { durable: true, apiEnv, statements: values.statements });
+const stack = await startStack(folder, { durable: true, apiFlags, statements: values.statements });
 const db = new pg.Client({ connectionString: stack.databaseUrl });
 await db.connect();
 if (values.statements) await db.query('CREATE EXTENSION pg_stat_statements');

@@ -143,12 +143,12 @@ const tells = (child) =>
   });
 
 /**
- * @param folder an empty one; everything is kept in it. `durable`: commits wait for the disk; `apiEnv`: variables of the
- *   API servers beside the harness' own; `statements`: Postgres counts them.
+ * @param folder an empty one; everything is kept in it. `durable`: commits wait for the disk; `apiFlags`: Node's, for the
+ *   API servers; `statements`: Postgres counts them.
  */
 export async function startStack(
   folder,
-  { apis = 2, workers = 2, durable = false, statements = false, apiEnv = {} } = {},
+  { apis = 2, workers = 2, durable = false, statements = false, apiFlags = [] } = {},
 ) {
   chmodSync(folder, 0o755);
   const [pgPort, redisPort, s3Port, proxyPort, ...apiPorts] = await freePorts(4 + apis);
@@ -190,14 +190,14 @@ export async function startStack(
     ...{ S3_BUCKET: BUCKET, S3_ENDPOINT: `http://127.0.0.1:${proxyPort}`, S3_REGION: 'us-east-1', ...ACCESS },
     NTAA_CHAOS_KILL: kills,
   };
-  const node = (name, script, more) =>
+  const node = (name, script, more, flags = []) =>
     new Part(name, {
-      ...{ command: process.execPath, args: [join(root, script)], log: log(name), ready: tells },
+      ...{ command: process.execPath, args: [...flags, join(root, script)], log: log(name), ready: tells },
       ...{ stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
       env: { ...env, NTAA_DATA_DIR: join(folder, name), ...more },
     });
   const api = apiPorts.map((port, i) =>
-    node(`api-${i + 1}`, 'apps/api/lib/server.js', { ...apiEnv, PORT: String(port) }),
+    node(`api-${i + 1}`, 'apps/api/lib/server.js', { PORT: String(port) }, apiFlags),
   );
   await Promise.all(api.map((part) => part.usable()));
   const worker = Array.from({ length: workers }, (_, i) =>
