@@ -9,7 +9,7 @@ import pg from 'pg';
 /** A lease is 15 s: who sleeps for longer has lost it. */
 const SLEEP_MS = 17_000;
 /** A fault that finds nothing to strike for so long never fires, ms. */
-const LIMIT = 90_000;
+const LIMIT = 180_000;
 /** Failures after which a job is left alone: five end it, rightly. */
 const ENOUGH = 2;
 
