@@ -1,7 +1,7 @@
 /** Jobs as users see them. The worker's side is in leases.ts. */
 import { newId, transition, type JobStatus, type Progress } from '@ntaa/contracts';
 import { Prisma } from './generated/client.js';
-import { json, type Client, type Tx } from './client.js';
+import { type Client, type Tx } from './client.js';
 import type { Direct, Queries } from './direct.js';
 import { answerOnce } from './idempotency.js';
 import { runEntry } from './outbox.js';
@@ -45,8 +45,10 @@ export function jobs(db: Client, sql: Direct): UserSide {
     if (queue.length > LONG && Date.now() - queue.countedAt < 1000) return (queue.length += 1);
     // Others need not count meanwhile.
     queue.countedAt = Date.now();
+    // Times are kept in whole milliseconds: this very job's may be rounded up.
     const [counted] = await tx.$queryRaw<{ length: number }[]>`
-      SELECT count(*)::int AS length FROM jobs WHERE status = 'queued' AND queued_at <= now()`;
+      SELECT count(*)::int AS length FROM jobs WHERE status = 'queued' 
+        AND queued_at <= now() + interval '1 millisecond'`;
     queue = { length: counted!.length, countedAt: Date.now() };
     return queue.length;
   }
