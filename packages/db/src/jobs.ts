@@ -47,7 +47,7 @@ export function jobs(db: Client, sql: Direct): UserSide {
     queue.countedAt = Date.now();
     // Times are kept in whole milliseconds: this very job's may be rounded up.
     const [counted] = await tx.$queryRaw<{ length: number }[]>`
-      SELECT count(*)::int AS length FROM jobs WHERE status = 'queued' 
+      SELECT count(*)::int AS length FROM jobs WHERE status = 'queued'
         AND queued_at <= now() + interval '1 millisecond'`;
     queue = { length: counted!.length, countedAt: Date.now() };
     return queue.length;
