@@ -7,7 +7,7 @@ import { EventEmitter } from 'node:events';
 import type { App, Deps } from '../types.js';
 
 /** The text of a page of events, as streams send it. */
-export interface Frames {
+interface Frames {
   readonly text: string;
   /** Seq of the last event. */
   readonly last: number;
