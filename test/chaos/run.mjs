@@ -7,12 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import sharp from 'sharp';
-import { ZipFile } from 'yazl';
-import { buffer } from 'node:stream/consumers';
 import { strike } from './faults.mjs';
 import { checkAll, checkDownloads, checkScratch } from './invariants.mjs';
 import { Model } from './model.mjs';
+import { pictures } from './pictures.mjs';
 import { makePlan } from './plan.mjs';
 import { missingServers, startStack } from './stack.mjs';
 
@@ -87,18 +85,9 @@ say(clean ? 'no violation' : `${violations.length} violations`);
 console.log(JSON.stringify({ seed, faults, jobs: model.jobs.size, ...figures, replays: model.replays, fired, violations, seconds: seconds() })); // prettier-ignore
 process.exit(clean ? 0 : 1);
 
-/** Ninety 8 px pictures of three classes, which differ in which rows are bright. */
 async function upload() {
-  const zip = new ZipFile();
-  for (let i = 0; i < 90; i++) {
-    const bright = (pixel) => (pixel >> 3) % 3 === i % 3;
-    const pixels = Array.from({ length: 64 }, (_, p) => (bright(p) ? 180 : 60) + ((p * 7 + i * 13) % 40));
-    const png = sharp(Buffer.from(pixels), { raw: { width: 8, height: 8, channels: 1 } }).png();
-    zip.addBuffer(await png.toBuffer(), `rows ${i % 3}/${i}.png`);
-  }
-  zip.end();
   const form = new FormData();
-  form.set('file', new Blob([await buffer(zip.outputStream)]), 'rows.zip');
+  form.set('file', new Blob([await pictures()]), 'rows.zip');
   const headers = { authorization: `Bearer ${stack.key}` };
   const response = await fetch(`${stack.urls[0]}/v1/datasets`, { method: 'POST', headers, body: form });
   const { id } = await response.json();

@@ -142,8 +142,14 @@ const tells = (child) =>
     child.on('message', ({ type, message }) => (type === 'failed' ? fail(new Error(message)) : done()));
   });
 
-/** @param folder an empty one; everything is kept in it. */
-export async function startStack(folder, { apis = 2, workers = 2 } = {}) {
+/**
+ * @param folder an empty one; everything is kept in it. `durable`: commits wait for the disk; `apiFlags`: Node's, for the
+ *   API servers; `statements`: Postgres counts them.
+ */
+export async function startStack(
+  folder,
+  { apis = 2, workers = 2, durable = false, statements = false, apiFlags = [] } = {},
+) {
   chmodSync(folder, 0o755);
   const [pgPort, redisPort, s3Port, proxyPort, ...apiPorts] = await freePorts(4 + apis);
   const logs = join(folder, 'logs');
@@ -159,7 +165,7 @@ export async function startStack(folder, { apis = 2, workers = 2 } = {}) {
   const log = (name) => createWriteStream(join(logs, `${name}.log`), { flags: 'a' });
   const piped = { stdio: ['ignore', 'pipe', 'pipe'] };
 
-  const postgres = startPostgres(folder, pgPort, log);
+  const postgres = startPostgres(folder, pgPort, log, { durable, statements });
   const redisArgs = ['--port', redisPort, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'yes', '--dir', join(folder, 'redis')]; // prettier-ignore
   const redis = new Part('redis', {
     ...{
@@ -184,14 +190,14 @@ export async function startStack(folder, { apis = 2, workers = 2 } = {}) {
     ...{ S3_BUCKET: BUCKET, S3_ENDPOINT: `http://127.0.0.1:${proxyPort}`, S3_REGION: 'us-east-1', ...ACCESS },
     NTAA_CHAOS_KILL: kills,
   };
-  const node = (name, script, more) =>
+  const node = (name, script, more, flags = []) =>
     new Part(name, {
-      ...{ command: process.execPath, args: [join(root, script)], log: log(name), ready: tells },
+      ...{ command: process.execPath, args: [...flags, join(root, script)], log: log(name), ready: tells },
       ...{ stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
       env: { ...env, NTAA_DATA_DIR: join(folder, name), ...more },
     });
   const api = apiPorts.map((port, i) =>
-    node(`api-${i + 1}`, 'apps/api/lib/server.js', { PORT: String(port) }),
+    node(`api-${i + 1}`, 'apps/api/lib/server.js', { PORT: String(port) }, apiFlags),
   );
   await Promise.all(api.map((part) => part.usable()));
   const worker = Array.from({ length: workers }, (_, i) =>
@@ -221,7 +227,7 @@ export async function startStack(folder, { apis = 2, workers = 2 } = {}) {
 }
 
 /** It refuses to run as root: there, it runs as the user that its package made. */
-function startPostgres(folder, port, log) {
+function startPostgres(folder, port, log, { durable, statements }) {
   const binaries = postgresBinaries();
   const data = join(folder, 'postgres');
   mkdirSync(data);
@@ -229,13 +235,14 @@ function startPostgres(folder, port, log) {
   if (ids.uid !== undefined) spawnSync('chown', [`${ids.uid}:${ids.gid}`, data]);
   const made = spawnSync(join(binaries, 'initdb'), ['--pgdata', data, '--username=postgres', '--auth=trust', '--no-sync', '--encoding=UTF8', '--locale=C'], { ...ids, cwd: '/', encoding: 'utf8' }); // prettier-ignore
   if (made.status !== 0) throw new Error(`initdb: ${made.stderr}`);
-  // A commit must outlive the server's immediate end, which is not the machine's: no need to sync.
+  // A commit must outlive the server's immediate end, which is not the machine's: faults need no sync.
   const settings = {
     port,
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
-    fsync: 'off',
+    fsync: durable ? 'on' : 'off',
     max_connections: 100,
+    ...(statements && { shared_preload_libraries: 'pg_stat_statements' }),
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const ready = (child) =>

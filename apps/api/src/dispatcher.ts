@@ -19,6 +19,10 @@ export interface DispatcherOptions {
 }
 /** Outbox rows moved in one transaction. */
 const BATCH = 100;
+/** Between two looks at the outbox, at least: every submission wakes every server. */
+const REST_MS = 25;
+/** What the queue is asked for at a time. */
+const ASKED = 200;
 
 export async function startDispatcher({
   db,
@@ -33,20 +37,30 @@ export async function startDispatcher({
     await send(entry);
     killPoint('api.outbox-sent');
   };
-  const outbox = repeat(every.outbox ?? 1000, log, 'outbox', async () => {
-    while ((await db.outbox.dispatch(BATCH, dispatch)) === BATCH);
-  });
+  const outbox = repeat(
+    every.outbox ?? 1000,
+    log,
+    'outbox',
+    async () => {
+      while ((await db.outbox.dispatch(BATCH, dispatch)) === BATCH);
+    },
+    REST_MS,
+  );
   const reaper = repeat(every.reap ?? 2000, log, 'reaper', async () => {
     const jobs = await db.jobs.reap();
     meters?.leasesLost.inc(jobs.length);
     if (jobs.length) log.warn({ jobs }, 'took jobs back from lost workers');
   });
   const reconciler = repeat(every.reconcile ?? 10_000, log, 'reconciler', async () => {
-    for (const entry of await db.outbox.requeueCandidates()) {
-      if (await queue.has(entry.name, entry.dedupe)) continue;
-      log.warn({ entry }, 'not in the queue; adding it again');
-      meters?.requeued.inc({ name: entry.name });
-      await send(entry);
+    const entries = await db.outbox.requeueCandidates();
+    for (let at = 0; at < entries.length; at += ASKED) {
+      const some = entries.slice(at, at + ASKED);
+      const there = await Promise.all(some.map(({ name, dedupe }) => queue.has(name, dedupe)));
+      for (const entry of some.filter((_, i) => !there[i])) {
+        log.warn({ entry }, 'not in the queue; adding it again');
+        meters?.requeued.inc({ name: entry.name });
+        await send(entry);
+      }
     }
   });
   const stop = await db.listen({ outbox: () => outbox.wake() });

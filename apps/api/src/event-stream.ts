@@ -1,6 +1,4 @@
 /** A job's event log as Server-Sent Events: replay, then live, until the event `done`. */
-import type { JobEvent } from '@ntaa/contracts';
-import type { Database } from '@ntaa/db';
 import type { JobFeed } from './plugins/job-feed.js';
 
 export interface StreamOptions {
@@ -13,15 +11,8 @@ export interface StreamOptions {
   readonly signal: AbortSignal;
 }
 
-const frame = (event: JobEvent): string =>
-  `id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
-
 /** The stream's text, a page of events at a time; whoever consumes it sets the pace. */
-export async function* eventStream(
-  db: Database,
-  feed: JobFeed,
-  options: StreamOptions,
-): AsyncGenerator<string> {
+export async function* eventStream(feed: JobFeed, options: StreamOptions): AsyncGenerator<string> {
   const { tenant, job, signal, heartbeatMs } = options;
   const ended = AbortSignal.any([signal, feed.closing]);
   const bell = new Bell(ended);
@@ -31,12 +22,12 @@ export async function* eventStream(
   try {
     yield 'retry: 2000\n\n';
     while (!ended.aborted) {
-      const page = await db.jobs.events(tenant, job, { after, limit: 200 });
-      if (!page) return;
-      if (page.data.length) yield page.data.map(frame).join('');
-      after = page.data.at(-1)?.seq ?? after;
-      if (page.data.at(-1)?.type === 'done') return;
-      if (page.has_more) continue;
+      const frames = await feed.read(tenant, job, after);
+      if (!frames) return;
+      if (frames.text) yield frames.text;
+      after = frames.last;
+      if (frames.done) return;
+      if (frames.more) continue;
       // A notification can be lost with its connection: every heartbeat looks again, too.
       if (!(await bell.wait(heartbeatMs)) && !ended.aborted) yield ': heartbeat\n\n';
     }

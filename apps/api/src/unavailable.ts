@@ -3,7 +3,7 @@
 /** Node's socket errors, Postgres' shutdown and connection classes, Prisma's and the AWS SDK's names for the same. */
 const CODES = new Set([
   ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH'],
-  ...['57P01', '57P02', '57P03', '53300', '08000', '08001', '08003', '08004', '08006'],
+  ...['57P01', '57P02', '57P03', '53300', '55P03', '08000', '08001', '08003', '08004', '08006'],
   ...['P1001', 'P1002', 'P1008', 'P1011', 'P1017', 'P2024', 'P2028'],
 ]);
 const NAMES = new Set(['PrismaClientInitializationError', 'TimeoutError', 'MaxRetriesPerRequestError']);

@@ -1,12 +1,15 @@
 import type { Client } from './client.js';
+import type { Direct } from './direct.js';
 import { pageOf, take } from './page.js';
 import { toAuditEntry } from './rows.js';
 import { UnknownCursor, type Audit } from './types.js';
 
-export function audit(db: Client): Audit {
+export function audit(db: Client, sql: Direct): Audit {
   return {
-    async add({ tenant, ...entry }) {
-      await db.auditEntry.create({ data: { tenantId: tenant, ...entry } });
+    async add({ tenant, actor, action, target, status, address, requestId }) {
+      await sql.$queryRaw`
+        INSERT INTO audit_log (tenant_id, actor, action, target, status, address, request_id)
+        VALUES (${tenant}, ${actor}, ${action}, ${target}, ${status}, ${address}, ${requestId})`;
     },
     async list({ tenant, after, ...options }) {
       const whose = tenant === null ? {} : { tenantId: tenant };

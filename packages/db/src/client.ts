@@ -1,15 +1,22 @@
 /** The one place where Prisma is set up. Row locks and the database's clock need SQL; everything else is typed. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import pg from 'pg';
+import { direct, type Direct } from './direct.js';
 import { Prisma, PrismaClient } from './generated/client.js';
 
 export type Client = PrismaClient;
 export type Tx = Prisma.TransactionClient;
 
-export function connect(url: string, connections: number): Client {
-  return new PrismaClient({
-    adapter: new PrismaPg({ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 }),
+/** Prisma, and SQL beside it on the same connections. */
+export function connect(url: string, connections: number): { db: Client; sql: Direct } {
+  const pool = new pg.Pool({ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 });
+  // A connection that is lost while nobody uses it is replaced when somebody does.
+  pool.on('error', () => undefined);
+  const db = new PrismaClient({
+    adapter: new PrismaPg(pool, { disposeExternalPool: true }),
     transactionOptions: { maxWait: 10_000, timeout: 30_000 },
   });
+  return { db, sql: direct(pool) };
 }
 
 /** A contract value on its way into a JSON column. */

@@ -31,22 +31,22 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
   } finally {
     await client.end();
   }
-  const db = connect(url, options.connections ?? 10);
+  const { db, sql } = connect(url, options.connections ?? 10);
   const ears = listener(url, options.onError ?? (() => undefined));
   return {
     tenants: tenants(db),
-    keys: keys(db),
-    audit: audit(db),
-    datasets: datasets(db),
-    supernets: supernets(db),
-    jobs: { ...jobs(db), ...leases(db) },
+    keys: keys(db, sql),
+    audit: audit(db, sql),
+    datasets: datasets(db, sql),
+    supernets: supernets(db, sql),
+    jobs: { ...jobs(db, sql), ...leases(db) },
     models: models(db),
     uploads: uploads(db),
     webhooks: webhooks(db),
     garbage: garbage(db),
     workers: workers(db),
-    idempotency: idempotency(db),
-    outbox: outbox(db),
+    idempotency: idempotency(db, sql),
+    outbox: outbox(db, sql),
     figures: () => figures(db),
     listen: (on) => ears.listen(on),
     async ping() {

@@ -1,5 +1,6 @@
 import { JOB_STATUSES, isTerminal } from '@ntaa/contracts';
 import { json, type Client, type Tx } from './client.js';
+import type { Direct } from './direct.js';
 import type { Prisma } from './generated/client.js';
 import { datasetFolder, discard } from './garbage.js';
 import { answerOnce } from './idempotency.js';
@@ -30,7 +31,7 @@ async function use(
   await tx.upload.update({ where: { id: upload.id }, data: { datasetId } });
 }
 
-export function datasets(db: Client): Datasets {
+export function datasets(db: Client, sql: Direct): Datasets {
   /** Ends the validation. The archive is not needed any more; of a refused one nothing is. */
   function settle(
     id: string,
@@ -76,8 +77,10 @@ export function datasets(db: Client): Datasets {
       return db.$transaction(write, upload === undefined ? {} : { timeout: JOIN_LIMIT });
     },
     async get(tenant, id) {
-      const row = await db.dataset.findFirst({ where: { id, tenantId: tenant } });
-      return row && toDataset(row);
+      const [row] = await sql.$queryRaw<Parameters<typeof toDataset>[0][]>`
+        SELECT id, name, status, format, counts, labels, report, sha256, created_at AS "createdAt", ready_at AS "readyAt"
+        FROM datasets WHERE id = ${id} AND tenant_id = ${tenant}`;
+      return row ? toDataset(row) : null;
     },
     async list(tenant, options = {}) {
       const query = await newestFirst(tenant, options, (id) =>

@@ -1,5 +1,6 @@
 import { Prisma } from './generated/client.js';
-import { json, type Client, type Tx } from './client.js';
+import { json, type Client } from './client.js';
+import type { Direct, Queries } from './direct.js';
 import { KeyLost, type Idempotency, type KeyClaim, type Once, type StoredResponse } from './types.js';
 
 const PATIENCE = 3600;
@@ -12,19 +13,24 @@ const unanswered = ({ tenant, key, route, since }: KeyClaim) => ({
 const columns = (response: StoredResponse) => ({ status: response.status, response: json(response) });
 
 /** Keeps the answer in the caller's transaction, which must not commit when the key was taken over: throws KeyLost. */
-export async function answerOnce<T>(tx: Tx, once: Once<T> | undefined, made: T): Promise<T> {
+export async function answerOnce<T>(tx: Queries, once: Once<T> | undefined, made: T): Promise<T> {
   if (once === undefined) return made;
-  const where = unanswered(once.claim);
-  const { count } = await tx.idempotencyKey.updateMany({ where, data: columns(once.answer(made)) });
-  if (count === 0) throw new KeyLost(once.claim);
+  const { tenant, key, route, since } = once.claim;
+  const answer = once.answer(made);
+  const kept = await tx.$queryRaw<unknown[]>`
+    UPDATE idempotency_keys SET status = ${answer.status}, response = ${JSON.stringify(answer)}::jsonb
+    WHERE tenant_id = ${tenant} AND key = ${key} AND route = ${route}
+      AND created_at = ${since.toISOString()}::timestamptz AND response IS NULL
+    RETURNING key`;
+  if (kept.length === 0) throw new KeyLost(once.claim);
   return made;
 }
 
-export function idempotency(db: Client): Idempotency {
+export function idempotency(db: Client, sql: Direct): Idempotency {
   return {
     async begin(tenant, key, route, bodyHash, patience = PATIENCE) {
       // One statement decides who is first. An expired row is taken over; so is one whose answer does not come.
-      const [mine] = await db.$queryRaw<{ since: Date }[]>`
+      const [mine] = await sql.$queryRaw<{ since: Date }[]>`
         INSERT INTO idempotency_keys AS k (tenant_id, key, route, body_hash)
         VALUES (${tenant}, ${key}, ${route}, ${bodyHash})
         ON CONFLICT (tenant_id, route, key) DO UPDATE

@@ -1,17 +1,28 @@
 /** Jobs as users see them. The worker's side is in leases.ts. */
 import { newId, transition, type JobStatus, type Progress } from '@ntaa/contracts';
 import { Prisma } from './generated/client.js';
-import { json, type Client, type Tx } from './client.js';
+import { type Client, type Tx } from './client.js';
+import type { Direct, Queries } from './direct.js';
 import { answerOnce } from './idempotency.js';
-import { enqueue, runEntry } from './outbox.js';
+import { runEntry } from './outbox.js';
 import { newestFirst, pageOf, take } from './page.js';
 import { requireRoom } from './quotas.js';
-import { toCandidate, toJob, toJobEvent, type JobRow } from './rows.js';
-import { addEvents, finish, requeue, setStatus } from './transitions.js';
+import { toCandidate, toJob, toJobEvent, type EventRow, type JobRow } from './rows.js';
+import { finish, requeue, setStatus } from './transitions.js';
 import { UnknownCursor, type Jobs } from './types.js';
 
 type UserSide = Pick<Jobs, 'create' | 'get' | 'list' | 'action' | 'events' | 'candidates' | 'counts'>;
 const WAITING: Progress = { fraction: 0, eta_seconds: null, message: 'Waiting for a worker' };
+/** The columns of a job that nobody has worked on. */
+const NEW = {
+  ...{ status: 'queued', stage: null, attempt: 0, progress: WAITING, result: null, error: null },
+  ...{ startedAt: null, finishedAt: null, stopReason: null },
+};
+interface Made {
+  readonly found: number;
+  readonly ready: number;
+  readonly created_at: Date;
+}
 
 /** Places in the queue, from 1, of those of the jobs that wait in it. */
 async function queuePositions(db: Client | Tx, jobs: readonly JobRow[]): Promise<Map<string, number>> {
@@ -24,7 +35,24 @@ async function queuePositions(db: Client | Tx, jobs: readonly JobRow[]): Promise
   return new Map(rows.map(({ id, position }) => [id, position]));
 }
 
-export function jobs(db: Client): UserSide {
+/** A queue longer than this is counted once a second at most, and otherwise by what this server adds to it. */
+const LONG = 500;
+
+export function jobs(db: Client, sql: Direct): UserSide {
+  let queue = { length: 0, countedAt: 0 };
+  /** The place of a job that was just put into the queue. */
+  async function lastPosition(tx: Queries): Promise<number> {
+    if (queue.length > LONG && Date.now() - queue.countedAt < 1000) return (queue.length += 1);
+    // Others need not count meanwhile.
+    queue.countedAt = Date.now();
+    // Times are kept in whole milliseconds: this very job's may be rounded up.
+    const [counted] = await tx.$queryRaw<{ length: number }[]>`
+      SELECT count(*)::int AS length FROM jobs WHERE status = 'queued'
+        AND queued_at <= now() + interval '1 millisecond'`;
+    queue = { length: counted!.length, countedAt: Date.now() };
+    return queue.length;
+  }
+
   /** The cursor of a list of candidates is the `order` of one of them. */
   async function candidateOrder(jobId: string, cursor: string | undefined): Promise<bigint> {
     if (cursor === undefined) return 0n;
@@ -39,33 +67,38 @@ export function jobs(db: Client): UserSide {
 
   return {
     create(tenant, request, once) {
-      return db.$transaction(async (tx) => {
-        const found = await tx.$queryRaw<{ status: string }[]>`
-          SELECT status FROM datasets WHERE id = ${request.dataset} AND tenant_id = ${tenant} FOR SHARE`;
-        if (!found[0]) return 'dataset-missing';
-        if (found[0].status !== 'ready') return 'dataset-not-ready';
-        const source = request.kind === 'adapt' ? request.source_dataset : undefined;
-        if (source !== undefined) {
-          const other = await tx.$queryRaw<{ status: string }[]>`
-            SELECT status FROM datasets WHERE id = ${source} AND tenant_id = ${tenant} FOR SHARE`;
-          if (!other[0]) return 'dataset-missing';
-          if (other[0].status !== 'ready') return 'dataset-not-ready';
-        }
+      const source = request.kind === 'adapt' ? request.source_dataset : undefined;
+      const needed = source === undefined ? [request.dataset] : [request.dataset, source];
+      const id = newId('job');
+      const task = request.kind === 'adapt' ? request.task : null;
+      const entry = runEntry(id, 0);
+      return sql.transaction(async (tx) => {
         await requireRoom(tx, tenant, { concurrent_jobs: 1, compute_seconds_per_month: 0 });
-        const row = await tx.job.create({
-          data: {
-            id: newId('job'),
-            tenantId: tenant,
-            kind: request.kind,
-            task: request.kind === 'adapt' ? request.task : null,
-            datasetId: request.dataset,
-            request: json(request),
-            progress: json(WAITING),
-          },
-        });
-        await addEvents(tx, row, [{ type: 'status', data: { status: 'queued', attempt: 0 } }]);
-        await enqueue(tx, tenant, runEntry(row.id, 0));
-        return answerOnce(tx, once, await present(tx, row));
+        // One statement for the job, its first event and its way to the queue: submissions come by the hundred.
+        const [made] = await tx.$queryRaw<Made[]>`
+          WITH used AS (
+            SELECT status FROM datasets WHERE id = ANY(${needed}::text[]) AND tenant_id = ${tenant} FOR SHARE
+          ), counted AS (
+            SELECT count(*)::int AS found, (count(*) FILTER (WHERE status = 'ready'))::int AS ready FROM used
+          ), job AS (
+            INSERT INTO jobs (id, tenant_id, kind, task, dataset_id, request, progress, last_seq)
+            SELECT ${id}, ${tenant}, ${request.kind}, ${task}, ${request.dataset},
+              ${JSON.stringify(request)}::jsonb, ${JSON.stringify(WAITING)}::jsonb, 1
+            FROM counted WHERE ready = ${needed.length}
+            RETURNING *
+          ), event AS (
+            INSERT INTO job_events (job_id, tenant_id, seq, type, data)
+            SELECT id, tenant_id, 1, 'status', '{"status": "queued", "attempt": 0}' FROM job
+          ), entry AS (
+            INSERT INTO outbox (tenant_id, name, payload, dedupe)
+            SELECT tenant_id, ${entry.name}, ${JSON.stringify(entry.payload)}::jsonb, ${entry.dedupe} FROM job
+          )
+          SELECT found, ready, job.created_at FROM counted LEFT JOIN job ON true`;
+        const { found, ready, created_at: createdAt } = made!;
+        if (found < needed.length) return 'dataset-missing';
+        if (ready < needed.length) return 'dataset-not-ready';
+        const row = { ...NEW, id, kind: request.kind, task, request, createdAt };
+        return answerOnce(tx, once, toJob(row, await lastPosition(tx)));
       });
     },
 
@@ -110,13 +143,18 @@ export function jobs(db: Client): UserSide {
     },
 
     async events(tenant, id, { after = 0, limit } = {}) {
-      const job = await db.job.findFirst({ where: { id, tenantId: tenant }, select: { lastSeq: true } });
-      if (!job) return null;
-      if (after > job.lastSeq) throw new UnknownCursor();
       const taken = take({ limit }, 100, 1000);
-      const where = { jobId: id, seq: { gt: after } };
-      const rows = await db.jobEvent.findMany({ where, orderBy: { seq: 'asc' }, take: taken });
-      return pageOf(rows, taken, (row) => String(row.seq), toJobEvent);
+      // The job's row comes without an event, too.
+      const rows = await sql.$queryRaw<(EventRow & { last: number })[]>`
+        SELECT j.last_seq AS last, e.seq, e.type, e.data, e.created_at AS "createdAt"
+        FROM jobs j LEFT JOIN LATERAL (
+          SELECT * FROM job_events WHERE job_id = j.id AND seq > ${after} ORDER BY seq LIMIT ${taken}
+        ) AS e ON true
+        WHERE j.id = ${id} AND j.tenant_id = ${tenant} ORDER BY e.seq`;
+      if (!rows[0]) return null;
+      if (after > rows[0].last) throw new UnknownCursor();
+      const events = rows.filter(({ seq }) => seq !== null);
+      return pageOf(events, taken, (row) => String(row.seq), toJobEvent);
     },
 
     async candidates(tenant, id, options = {}) {

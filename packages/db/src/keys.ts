@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { newId } from '@ntaa/contracts';
 import type { Client } from './client.js';
+import type { Direct } from './direct.js';
 import { newestFirst, pageOf } from './page.js';
 import { toQuotas } from './quotas.js';
 import { toApiKey } from './rows.js';
@@ -18,7 +19,7 @@ interface Verified {
   limits: unknown;
 }
 
-export function keys(db: Client): Keys {
+export function keys(db: Client, sql: Direct): Keys {
   return {
     async create({ name, scopes, tenant = 'default' }) {
       const id = newId('key');
@@ -37,7 +38,7 @@ export function keys(db: Client): Keys {
       });
     },
     async verify(secret) {
-      const rows = await db.$queryRaw<Verified[]>`
+      const rows = await sql.$queryRaw<Verified[]>`
         SELECT k.id, k.tenant_id AS tenant, k.scopes, k.last_used_at, t.limits
         FROM api_keys k LEFT JOIN tenants t ON t.id = k.tenant_id
         WHERE k.hash = ${hashOf(secret)} AND k.revoked_at IS NULL AND t.disabled_at IS NULL`;

@@ -46,7 +46,10 @@ export function toApiKey(row: ApiKeyRow): ApiKey {
   };
 }
 
-export function toDataset(row: DatasetRow): Dataset {
+export function toDataset(
+  row: Pick<DatasetRow, 'id' | 'name' | 'status' | 'format' | 'sha256' | 'createdAt' | 'readyAt'> &
+    Record<'counts' | 'labels' | 'report', unknown>,
+): Dataset {
   return {
     id: row.id,
     object: 'dataset',
@@ -62,7 +65,13 @@ export function toDataset(row: DatasetRow): Dataset {
   };
 }
 
-export function toSupernet(row: SupernetRow): Supernet {
+export function toSupernet(
+  row: Pick<
+    SupernetRow,
+    'id' | 'name' | 'source' | 'paradigm' | 'architectures' | 'sha256' | 'builtin' | 'createdAt'
+  > &
+    Record<'searchSpace' | 'metrics' | 'params' | 'sizeBytes', unknown>,
+): Supernet {
   return {
     id: row.id,
     object: 'supernet',
@@ -80,7 +89,11 @@ export function toSupernet(row: SupernetRow): Supernet {
   };
 }
 
-export function toJob(row: JobRow, queuePosition: number | null): Job {
+/** What users see of a job. */
+type Shown = Pick<JobRow, 'id' | 'kind' | 'task' | 'status' | 'stage' | 'attempt' | 'stopReason'> &
+  Pick<JobRow, 'createdAt' | 'startedAt' | 'finishedAt'> &
+  Record<'progress' | 'request' | 'result' | 'error', unknown>;
+export function toJob(row: Shown, queuePosition: number | null): Job {
   const request = as<Job['request']>(row.request);
   return {
     id: row.id,
@@ -103,7 +116,8 @@ export function toJob(row: JobRow, queuePosition: number | null): Job {
   };
 }
 
-export function toJobEvent(row: JobEventRow): JobEvent {
+export type EventRow = Pick<JobEventRow, 'seq' | 'type' | 'createdAt'> & { readonly data: unknown };
+export function toJobEvent(row: EventRow): JobEvent {
   return { seq: row.seq, type: as(row.type), created_at: row.createdAt.toISOString(), data: as(row.data) };
 }
 

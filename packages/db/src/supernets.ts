@@ -1,5 +1,6 @@
 import { newId } from '@ntaa/contracts';
 import { isUniqueViolation, json, type Client } from './client.js';
+import type { Direct } from './direct.js';
 import { newestFirst, pageOf } from './page.js';
 import { toSupernet } from './rows.js';
 import { NameTaken, type NewSupernet, type Supernets } from './types.js';
@@ -22,7 +23,7 @@ export function supernetColumns(supernet: Omit<NewSupernet, 'id'>) {
   };
 }
 
-export function supernets(db: Client): Supernets {
+export function supernets(db: Client, sql: Direct): Supernets {
   const visible = (tenant: string) => ({ tenantId: { in: [tenant, BUILTIN] } });
   const find = (tenant: string, idOrName: string) =>
     db.supernet.findFirst({
@@ -49,8 +50,12 @@ export function supernets(db: Client): Supernets {
       }
     },
     async get(tenant, idOrName) {
-      const row = await find(tenant, idOrName);
-      return row && toSupernet(row);
+      const [row] = await sql.$queryRaw<Parameters<typeof toSupernet>[0][]>`
+        SELECT id, name, source, paradigm, search_space AS "searchSpace", architectures, params, size_bytes AS "sizeBytes",
+          sha256, metrics, builtin, created_at AS "createdAt"
+        FROM supernets WHERE tenant_id IN (${tenant}, ${BUILTIN}) AND (id = ${idOrName} OR name = ${idOrName})
+        ORDER BY builtin DESC LIMIT 1`;
+      return row ? toSupernet(row) : null;
     },
     async list(tenant, options = {}) {
       const query = await newestFirst(tenant, options, (id) =>

@@ -9,6 +9,8 @@ import type { App, Deps, Limits } from '../types.js';
 
 /** Asked for at a time. */
 const BATCH = 100;
+/** Between two looks, at least: what wakes it is mostly not garbage. */
+const REST_MS = 250;
 
 export function useCollector(app: App, { db, store }: Deps, { collectMs }: Limits): void {
   const remove = async (key: string): Promise<void> => {
@@ -22,11 +24,17 @@ export function useCollector(app: App, { db, store }: Deps, { collectMs }: Limit
   let loop: Loop | undefined;
   let stop: (() => Promise<void>) | undefined;
   app.addHook('onReady', async () => {
-    const started = repeat(collectMs, app.log, 'collector', async () => {
-      while ((await db.garbage.collect(BATCH, remove)) === BATCH);
-      while ((await db.uploads.collect(BATCH, forget)) === BATCH);
-      await store.sweep();
-    });
+    const started = repeat(
+      collectMs,
+      app.log,
+      'collector',
+      async () => {
+        while ((await db.garbage.collect(BATCH, remove)) === BATCH);
+        while ((await db.uploads.collect(BATCH, forget)) === BATCH);
+        await store.sweep();
+      },
+      REST_MS,
+    );
     loop = started;
     stop = await db.listen({ outbox: () => started.wake() });
   });

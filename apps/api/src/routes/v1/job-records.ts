@@ -62,7 +62,7 @@ export function jobRecordRoutes(app: App, { db }: Deps, feed: JobFeed, limits: L
       if (isTerminal(job.status) && !first?.data.length) return reply.code(204).send();
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
-      const stream = eventStream(db, feed, {
+      const stream = eventStream(feed, {
         tenant,
         job: id,
         after,
