@@ -1,6 +1,6 @@
 // What pretraining on formula-driven images gains on real targets: the same jobs from the built-in supernet and from
 // random weights, same seeds, same splits, same number of image passes. Prints a table, and JSON as its last line.
-//   --seeds N (2)   --candidates N (24)   --weights FILE (the shipped file)
+//   --seeds N (2)   --candidates N (24)   --weights FILE (the shipped file)   --sets mnist,emoji
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +17,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '2' },
     candidates: { type: 'string', default: '24' },
     weights: { type: 'string' },
+    sets: { type: 'string', default: 'mnist,emoji' },
   },
 });
 const scratch = mkdtempSync(join(tmpdir(), 'ntaa-bench-'));
@@ -28,7 +29,8 @@ const pretrained = values.weights
   ? readSafetensors(readFileSync(values.weights)).tensors
   : builtinSupernet().tensors;
 const rows = [];
-for (const name of ['mnist', 'emoji']) {
+const sets = values.sets.split(',');
+for (const name of sets) {
   const { folder, index } = await dataset(name, scratch);
   for (let seed = 0; seed < Number(values.seeds); seed++)
     for (const [from, tensors] of [
@@ -45,7 +47,7 @@ const mean = (target, from, key) => {
   return found.reduce((sum, row) => sum + row[key], 0) / found.length;
 };
 const gain = Object.fromEntries(
-  ['mnist', 'emoji'].map((target) => [target, mean(target, 'tiny', 'ntaa') - mean(target, 'random', 'ntaa')]),
+  sets.map((target) => [target, mean(target, 'tiny', 'ntaa') - mean(target, 'random', 'ntaa')]),
 );
 console.log(
   JSON.stringify({ bench: 'tiny', engine: engine.name, candidates: Number(values.candidates), gain, rows }),

@@ -380,7 +380,7 @@ it('leaves nothing of a job whose lease is lost while it hands in its model', as
   await client.query('BEGIN');
   await client.query('SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE', [id]);
   const models = async () => (await left('models/')).length;
-  await expect.poll(models, LONG).toBe(4);
+  await expect.poll(models, LONG).toBe(5);
   await client.query(`UPDATE jobs SET lease_token = NULL, status = 'cancelled' WHERE id = $1`, [id]);
   await client.query('COMMIT');
   await client.end();
