@@ -8,11 +8,11 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { adapt, packAt, prepareTarget, usefulResolutions } from '../packages/adaptation/lib/index.js';
+import { adapt, prepareTarget } from '../packages/adaptation/lib/index.js';
 import { initEngine } from '../packages/engine/lib/index.js';
 import { canonical, tinySpace, units } from '../packages/nas/lib/index.js';
 import { builtinSupernet } from '../packages/supernet/lib/index.js';
-import { dataset } from './peers/datasets.mjs';
+import { dataset, packs } from './peers/datasets.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -37,9 +37,7 @@ const engine = await initEngine();
 const rows = [];
 for (const set of values.sets.split(',')) {
   const { folder, index } = await dataset(set, scratch);
-  const packed = new Map();
-  for (const resolution of usefulResolutions(tinySpace, index))
-    packed.set(resolution, await packAt({ images: join(folder, 'images.bin'), index }, resolution, folder));
+  const packed = await packs(folder, index);
   for (let seed = Number(values.first); seed < Number(values.first) + Number(values.seeds); seed++) {
     rows.push({ set: basename(set), seed, ...(await compare(folder, index, packed, seed)) });
     console.log(JSON.stringify(rows.at(-1)));

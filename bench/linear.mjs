@@ -6,11 +6,11 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { adapt, packAt, prepareTarget, usefulResolutions } from '../packages/adaptation/lib/index.js';
+import { adapt, prepareTarget } from '../packages/adaptation/lib/index.js';
 import { initEngine } from '../packages/engine/lib/index.js';
 import { tinySpace } from '../packages/nas/lib/index.js';
 import { builtinSupernet, readSafetensors } from '../packages/supernet/lib/index.js';
-import { dataset } from './peers/datasets.mjs';
+import { dataset, packs } from './peers/datasets.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -36,9 +36,7 @@ const engine = await initEngine();
 const rows = [];
 for (const set of values.sets.split(',')) {
   const { folder, index } = await dataset(set, scratch);
-  const packed = new Map();
-  for (const resolution of usefulResolutions(tinySpace, index))
-    packed.set(resolution, await packAt({ images: join(folder, 'images.bin'), index }, resolution, folder));
+  const packed = await packs(folder, index);
   for (let seed = Number(values.first); seed < Number(values.first) + Number(values.seeds); seed++) {
     const data = await prepareTarget({
       ...{ images: async () => join(folder, 'images.bin'), index, seed, space: tinySpace, packed },

@@ -6,19 +6,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import {
-  adapt,
-  packAt,
-  prepareTarget,
-  pretrain,
-  usefulResolutions,
-} from '../packages/adaptation/lib/index.js';
+import { adapt, prepareTarget, pretrain } from '../packages/adaptation/lib/index.js';
 import { initEngine } from '../packages/engine/lib/index.js';
 import { tinySpace } from '../packages/nas/lib/index.js';
 import { Rng } from '../packages/random/lib/index.js';
 import { builtinSupernet, Supernet } from '../packages/supernet/lib/index.js';
 import { taskFor } from '../packages/tasks/lib/index.js';
-import { dataset } from './peers/datasets.mjs';
+import { dataset, packs } from './peers/datasets.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -42,9 +36,7 @@ const engine = await initEngine();
 const rows = [];
 for (const set of values.sets.split(',')) {
   const { folder, index } = await dataset(set, scratch);
-  const packed = new Map();
-  for (const resolution of usefulResolutions(tinySpace, index))
-    packed.set(resolution, await packAt({ images: join(folder, 'images.bin'), index }, resolution, folder));
+  const packed = await packs(folder, index);
   const data = await prepareTarget({
     ...{ images: async () => join(folder, 'images.bin'), index, seed, space: tinySpace, packed },
     scratch: folder,

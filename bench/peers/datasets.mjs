@@ -5,7 +5,9 @@ import { dirname, join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import sharp from 'sharp';
 import yazl from 'yazl';
+import { packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
 import { ingest } from '../../packages/data/lib/index.js';
+import { tinySpace } from '../../packages/nas/lib/index.js';
 
 const require = createRequire(import.meta.url);
 
@@ -16,6 +18,14 @@ export async function dataset(name, scratch) {
   const archive = sets[name] ? await pack(sets[name](), `${folder}.zip`) : name;
   const { index } = await ingest({ archive, out: folder, scratch });
   return { folder, index };
+}
+
+/** The set's pixels at every resolution that `tiny` may use, decoded once for all seeds: files in its folder. */
+export async function packs(folder, index) {
+  const found = new Map();
+  for (const resolution of usefulResolutions(tinySpace, index))
+    found.set(resolution, await packAt({ images: join(folder, 'images.bin'), index }, resolution, folder));
+  return found;
 }
 
 async function pack(images, archive) {
