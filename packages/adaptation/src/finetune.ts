@@ -30,6 +30,8 @@ interface FinetuneOptions {
   deadline: number | null;
   message: string;
   images: readonly number[];
+  /** See Hyperparameters. */
+  mixing?: number;
 }
 
 /** Finetunes an extracted architecture in place, for a part of the schedule. Returns its averaged weights as a network. */
@@ -46,7 +48,7 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
     batchSize: state.plan.batchSize.finetune,
     path: [seed, 'finetune'],
     peak: FINETUNE_RATE,
-    hyperparameters: { weightDecay: 5e-4, headRate: 1 },
+    hyperparameters: { weightDecay: 5e-4, headRate: 1, mixing: options.mixing ?? 0 },
     sample: () => [genotype],
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: true,

@@ -1,4 +1,5 @@
 import type { Genotype } from '@ntaa/contracts';
+import type { Mixed } from '@ntaa/data';
 import { Gradients, tf, type Param } from '@ntaa/engine';
 import type { NamedTensors, Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
@@ -11,6 +12,8 @@ export interface Hyperparameters {
   headRate: number;
   /** Steps of the whole schedule, for losses that change over it; without, they are as at its end. */
   steps?: number;
+  /** Probability that the images of a shard are mixed with each other; only for tasks whose labels can be. */
+  mixing?: number;
 }
 
 /** A network in training as one thread has it: weights, momentum, batches and the sums of its gradients. Does not own the network. */
@@ -22,12 +25,14 @@ export class Replica {
   readonly #task: Task;
   readonly #optimizer = createOptimizer();
   readonly #steps: number | undefined;
+  readonly #mixing: number;
 
   constructor(net: Supernet, task: Task, batches: TrainingBatches, hyperparameters: Hyperparameters) {
     this.#net = net;
     this.#task = task;
     this.batches = batches;
     this.#steps = hyperparameters.steps;
+    this.#mixing = task.mixes ? (hyperparameters.mixing ?? 0) : 0;
     this.params = trainable(net, hyperparameters);
     this.gradients = new Gradients(this.params);
   }
@@ -37,15 +42,17 @@ export class Replica {
     this.gradients.clear();
     const parts = new Map<number, BatchPart[]>();
     for (const { resolution } of genotypes)
-      if (!parts.has(resolution)) parts.set(resolution, this.batches.batch(step, resolution, from, to));
+      if (!parts.has(resolution))
+        parts.set(resolution, this.batches.batch(step, resolution, from, to, this.#mixing));
     const [any = []] = parts.values();
     let loss = 0;
-    any.forEach(({ labels, unlabelled }, p) => {
+    any.forEach(({ labels, mixed, unlabelled }, p) => {
       const { outputs } = this.#net;
       const progress = this.#steps === undefined ? 1 : Math.min(1, step / this.#steps);
       const { classWeights } = this.batches.targets;
       const truth = { labels, outputs, classWeights, unlabelled, progress };
       const made = this.#task.objective(truth);
+      if (mixed && typeof made !== 'function') mixTargets(made, mixed, labels.length);
       const objective = typeof made === 'function' ? made : tf.tensor2d(made, [labels.length, outputs]);
       const { distil } = this.#task;
       const batch = {
@@ -79,4 +86,13 @@ export class Replica {
     this.#optimizer.dispose();
     this.gradients.dispose();
   }
+}
+
+/** Soft targets [n * outputs] of mixed images, in place. */
+function mixTargets(targets: Float32Array, { share, partner }: Mixed, n: number): void {
+  const own = targets.slice();
+  const outputs = targets.length / n;
+  for (let i = 0; i < n; i++)
+    for (let k = 0, other = partner(i) * outputs; k < outputs; k++)
+      targets[i * outputs + k] = share * own[i * outputs + k]! + (1 - share) * own[other + k]!;
 }

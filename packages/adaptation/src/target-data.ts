@@ -1,6 +1,7 @@
 import type { Preprocessing } from '@ntaa/contracts';
-import { BatchLoader, PackedImages, type AugmentPolicy, type PackedHandle } from '@ntaa/data';
+import { BatchLoader, mix, PackedImages, type AugmentPolicy, type Mixed, type PackedHandle } from '@ntaa/data';
 import { lookUp, tf } from '@ntaa/engine';
+import { Rng } from '@ntaa/random';
 import type { Sampler, SliceColumn, Targets, Task, Truth } from '@ntaa/tasks';
 
 interface SplitIndices {
@@ -58,6 +59,8 @@ export interface BatchPart {
   /** [n, r, r, 3]. */
   images: tf.Tensor4D;
   labels: Float32Array;
+  /** Where the images are mixtures of two: of which, and how much of each. */
+  mixed: Mixed | undefined;
   unlabelled: boolean;
 }
 
@@ -116,14 +119,20 @@ export class TrainingBatches {
     return this.#data;
   }
 
-  /** The images at places `from` to `to` of a step's batch. Caller disposes the images. */
-  batch(step: number, resolution: number, from = 0, to = this.batchSize): BatchPart[] {
+  /**
+   * The images at places `from` to `to` of a step's batch, mixed with each other with probability `mixing`. Caller
+   * disposes the images.
+   */
+  batch(step: number, resolution: number, from = 0, to = this.batchSize, mixing = 0): BatchPart[] {
     const share = 1 / this.#streams.length;
     return this.#streams.map((stream) => {
       const [first, last] = [Math.round(from * share), Math.round(to * share)];
       const { images, labels } = this.#loader(stream, resolution).batch(step, first, last);
+      const rng = new Rng(...stream.path, 'mix', step, first);
+      const size = { width: resolution, height: resolution };
+      const mixed = rng.uniform() < mixing ? mix(images, labels.length, size, rng) : undefined;
       const shape: [number, number, number, number] = [labels.length, resolution, resolution, 3];
-      return { images: tf.tensor4d(images, shape), labels, unlabelled: stream.unlabelled };
+      return { images: tf.tensor4d(images, shape), labels, mixed, unlabelled: stream.unlabelled };
     });
   }
 

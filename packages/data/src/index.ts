@@ -4,6 +4,7 @@ export { decodeImage } from './image.js';
 export { DEFAULT_LIMITS, ingest, type IngestOptions } from './ingest.js';
 export { RefusedDataset } from './report.js';
 export { BatchLoader, type Batch, type BatchLoaderOptions } from './loader.js';
+export { mix, type Mixed } from './mix.js';
 export { channelStatistics, packImages, PackedImages, type PackedHandle, type PackJob } from './pack.js';
 export { splitDataset, type SplitFractions } from './split.js';
 export type { DatasetIndex, IngestLimits, IngestResult, PackOptions, Sample, Splits } from './types.js';

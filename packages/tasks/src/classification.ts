@@ -8,6 +8,7 @@ export const classification = {
   delivery: 'logits',
   reads: 'logits',
   augmentation: {},
+  mixes: true,
 
   stratum: ({ label }) => (label < 0 ? null : label),
   targets: (samples, labels) => ({ labels, labelOf: Float32Array.from(samples, ({ label }) => label) }),

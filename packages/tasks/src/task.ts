@@ -77,6 +77,8 @@ export interface Task {
   readonly delivery: Delivery;
   /** What answers are made of. */
   readonly reads: 'logits' | 'features';
+  /** Whether a mixture of two images has the mixture of their labels (soft targets only). */
+  readonly mixes?: boolean;
   /** Views under which an image keeps its label, where they differ from the usual ones. */
   readonly augmentation: Partial<AugmentPolicy>;
   /** Kind by which splits are stratified, of an image with this label number; null: it lacks what the task needs. */
