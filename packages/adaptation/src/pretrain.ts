@@ -27,6 +27,8 @@ export interface PretrainInput {
   peak?: number;
   /** An earlier attempt ran out of memory: batches of half the size. */
   halfBatch?: boolean;
+  /** As in AdaptInput. */
+  threads?: number;
   /** Weights to begin with instead of random ones, without a classifier. */
   from?: NamedTensors;
   ports: Ports;
@@ -64,7 +66,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     state.phaseStarted = ports.now();
   }
   if (input.halfBatch) halveBatches(state);
-  const crew = await Crew.start();
+  const crew = await Crew.start(input.threads);
   const run = new Run({ ports, crew, data, task, seed, constraints: {}, axis: 'macs', state, weights });
   const tensors = weights.get('supernet') ?? input.from;
   const net = tensors

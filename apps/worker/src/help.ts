@@ -1,0 +1,33 @@
+import { Helper } from '@ntaa/adaptation';
+import type { PieceSpec } from '@ntaa/adaptation';
+import { initEngine } from '@ntaa/engine';
+import { tinySpace } from '@ntaa/nas';
+import { pieceObjects } from './elsewhere.js';
+import { fetchData, loadSupernet } from './fetch-data.js';
+import type { IpcLink } from './link.js';
+import type { HelpAssignment } from './protocol.js';
+import { WorkStore } from './work-store.js';
+
+/** Does pieces of another worker's job in this process until it is ended. Resolves never; fails with the first that does. */
+export async function help(assignment: HelpAssignment, link: IpcLink): Promise<void> {
+  const waiting: PieceSpec[] = [];
+  let wake: () => void = () => undefined;
+  link.onPiece = (spec) => {
+    waiting.push(spec);
+    wake();
+  };
+  const store = await WorkStore.open(assignment.store);
+  await initEngine(assignment.engine);
+  const space = assignment.supernet ? (await loadSupernet(assignment, store)).space : tinySpace;
+  const { data } = await fetchData(assignment, store, space, () => undefined);
+  const { jobId, request, threads } = assignment;
+  const helper = await Helper.start({
+    ...{ data, seed: request.seed ?? 0, threads },
+    ...pieceObjects(jobId, store),
+  });
+  for (;;) {
+    const spec = waiting.shift();
+    if (spec) link.answer(await helper.work(spec));
+    else await new Promise<void>((resolve) => (wake = resolve));
+  }
+}
