@@ -33,7 +33,7 @@ export function elsewhere(
     ...pieceObjects(jobId, store),
     helpers: () => ask({ ask: 'helpers' }),
     offer: (pieces) => ask({ ask: 'offer', pieces }),
-    next: (wanted, finished) => ask({ ask: 'next', wanted, finished }),
+    next: (step) => ask({ ask: 'next', ...step }),
     withdraw: () => ask({ ask: 'withdraw' }),
   };
 }

@@ -1,5 +1,4 @@
 import { Helper } from '@ntaa/adaptation';
-import type { PieceSpec } from '@ntaa/adaptation';
 import { initEngine } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
 import { pieceObjects } from './elsewhere.js';
@@ -8,14 +7,8 @@ import type { IpcLink } from './link.js';
 import type { HelpAssignment } from './protocol.js';
 import { WorkStore } from './work-store.js';
 
-/** Does pieces of another worker's job in this process until it is ended. Resolves never; fails with the first that does. */
-export async function help(assignment: HelpAssignment, link: IpcLink): Promise<void> {
-  const waiting: PieceSpec[] = [];
-  let wake: () => void = () => undefined;
-  link.onPiece = (spec) => {
-    waiting.push(spec);
-    wake();
-  };
+/** Does pieces of another worker's job in this process until it is ended; rejects with the first that fails. */
+export async function help(assignment: HelpAssignment, link: IpcLink): Promise<never> {
   const store = await WorkStore.open(assignment.store);
   await initEngine(assignment.engine);
   const space = assignment.supernet ? (await loadSupernet(assignment, store)).space : tinySpace;
@@ -25,9 +18,5 @@ export async function help(assignment: HelpAssignment, link: IpcLink): Promise<v
     ...{ data, seed: request.seed ?? 0, threads },
     ...pieceObjects(jobId, store),
   });
-  for (;;) {
-    const spec = waiting.shift();
-    if (spec) link.answer(await helper.work(spec));
-    else await new Promise<void>((resolve) => (wake = resolve));
-  }
+  for (;;) link.answer(await helper.work(await link.piece()));
 }

@@ -48,8 +48,9 @@ export class IpcLink implements Link {
     number,
     { resolve: (value: unknown) => void; reject: (error: Error) => void }
   >();
-  /** Told of pieces to be done; a helper listens before it has any. */
-  onPiece: (spec: PieceSpec) => void = () => undefined;
+  /** Pieces that came before they were asked for, and who asked before one came. */
+  readonly #pieces: PieceSpec[] = [];
+  #wantsPiece: ((spec: PieceSpec) => void) | undefined;
   #wanted: Wanted = 'run';
   #next = 1;
 
@@ -63,9 +64,15 @@ export class IpcLink implements Link {
         if (message.assignment.kind === 'job') this.#wanted = message.assignment.wanted;
         started(message.assignment);
       } else if (message.type === 'signal') this.#wanted = message.action;
-      else if (message.type === 'piece') this.onPiece(message.spec);
+      else if (message.type === 'piece') this.#given(message.spec);
       else this.#acknowledged(message);
     });
+  }
+
+  #given(spec: PieceSpec): void {
+    if (this.#wantsPiece) this.#wantsPiece(spec);
+    else this.#pieces.push(spec);
+    this.#wantsPiece = undefined;
   }
 
   #acknowledged(message: Extract<ParentMessage, { type: 'ack' }>): void {
@@ -101,6 +108,11 @@ export class IpcLink implements Link {
   }
   pieces(question: PieceQuestion): Promise<unknown> {
     return this.#ask({ type: 'pieces', question });
+  }
+  /** The next piece for this helper. */
+  piece(): Promise<PieceSpec> {
+    const spec = this.#pieces.shift();
+    return spec ? Promise.resolve(spec) : new Promise((resolve) => (this.#wantsPiece = resolve));
   }
   /** Hands in the result of the piece that was given last. */
   answer(result: unknown): void {

@@ -33,7 +33,7 @@ export async function answerPieces(
       return offered.map(({ id }) => id);
     }
     case 'next':
-      return pieces.next(lease, question.wanted, question.finished);
+      return pieces.next(lease, question);
     case 'withdraw':
       return pieces.withdraw(lease);
   }

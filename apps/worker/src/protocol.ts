@@ -14,7 +14,7 @@ import type {
   Progress,
   Stage,
 } from '@ntaa/contracts';
-import type { FinishedPiece, PieceSpec } from '@ntaa/adaptation';
+import type { NextPiece, PieceSpec } from '@ntaa/adaptation';
 import type { EngineChoice, RunningEngine } from '@ntaa/config';
 import type {
   Checkpoint,
@@ -158,7 +158,7 @@ export type ParentMessage =
 export type PieceQuestion =
   | { readonly ask: 'helpers' }
   | { readonly ask: 'offer'; readonly pieces: readonly PieceSpec[] }
-  | { readonly ask: 'next'; readonly wanted: readonly string[]; readonly finished: readonly FinishedPiece[] }
+  | ({ readonly ask: 'next' } & NextPiece)
   | { readonly ask: 'withdraw' };
 
 export type ChildMessage =

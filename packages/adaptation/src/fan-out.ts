@@ -11,6 +11,8 @@ import { cut, encodeSubject, type Subject } from './pieces.js';
 import type { Elsewhere, FinishedPiece } from './ports.js';
 import type { Run } from './run.js';
 
+/** Pieces that others hold are waited for so many times as long as one takes here, and at least so long, ms. */
+const PATIENCE = { times: 4, least: 5000 } as const;
 /** Between two questions whether others are done, ms. */
 const ASKING = 50;
 
@@ -33,9 +35,14 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
   const waiting = new Map(ids.map((id, i) => [id, i]));
   let finished: FinishedPiece[] = [];
   let stopped = false;
+  let longest = 0;
+  let waitedFrom = run.ports.now();
   while (waiting.size > 0 && !stopped) {
-    const { taken, done } = await elsewhere.next([...waiting.keys()], finished);
+    const patience = Math.max(PATIENCE.least, PATIENCE.times * longest);
+    const impatient = run.ports.now() - waitedFrom > patience;
+    const { taken, done } = await elsewhere.next({ wanted: [...waiting.keys()], finished, impatient });
     finished = [];
+    if (done.length > 0) waitedFrom = run.ports.now();
     for (const { id, result } of done) {
       const piece = waiting.get(id)!;
       waiting.delete(id);
@@ -44,7 +51,10 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
     }
     if (taken !== null) {
       const piece = waiting.get(taken)!;
+      const began = run.ports.now();
       const result = await batch.here(piece);
+      waitedFrom = run.ports.now();
+      longest = Math.max(longest, waitedFrom - began);
       stopped = result === null;
       if (result === null) break;
       waiting.delete(taken);
@@ -55,7 +65,7 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
       if (!stopped) await sleep(ASKING);
     }
   }
-  if (finished.length > 0) await elsewhere.next([], finished);
+  if (finished.length > 0) await elsewhere.next({ wanted: [], finished, impatient: false });
   if (stopped) await elsewhere.withdraw();
   return results;
 }

@@ -4,7 +4,7 @@ export { Helper, type HelperInput } from './helper.js';
 export {
   Interrupted,
   type Elsewhere,
-  type FinishedPiece,
+  type NextPiece,
   type ObjectRef,
   type PieceSpec,
   type Ports,

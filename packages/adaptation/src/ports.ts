@@ -42,6 +42,14 @@ export interface FinishedPiece {
   readonly result: unknown;
 }
 
+export interface NextPiece {
+  readonly wanted: readonly string[];
+  /** What was done here since it was asked last. */
+  readonly finished: readonly FinishedPiece[];
+  /** Takes one from a helper, whose answer will be refused, where there is none that nobody does. */
+  readonly impatient: boolean;
+}
+
 /**
  * Where pieces of a job are offered to other workers. A piece's result is a function of its spec, the job's images and
  * its seed, so it does not matter who has done it, or in which attempt.
@@ -54,14 +62,8 @@ export interface Elsewhere {
   get(object: ObjectRef): Promise<Uint8Array>;
   /** Returns their ids, in order. What an earlier attempt has got done is done. */
   offer(pieces: readonly PieceSpec[]): Promise<readonly string[]>;
-  /**
-   * Hands in what was done here, takes the first of `wanted` that nobody does, and tells which of them are done. A helper
-   * that is gone loses its piece after some seconds, so whoever asks again gets it in the end.
-   */
-  next(
-    wanted: readonly string[],
-    finished: readonly FinishedPiece[],
-  ): Promise<{ taken: string | null; done: readonly FinishedPiece[] }>;
+  /** Takes the first of `wanted` that nobody does, null: none; and tells which of them are done. */
+  next(step: NextPiece): Promise<{ taken: string | null; done: readonly FinishedPiece[] }>;
   /** The rest is not wanted any more. */
   withdraw(): Promise<void>;
 }

@@ -38,7 +38,7 @@ export function pieces(sql: Direct): Pieces {
       if (!held) throw new LeaseLost(lease);
     },
 
-    async next(lease, wanted, finished) {
+    async next(lease, { wanted, finished, impatient }) {
       const [found] = await sql.$queryRaw<
         { held: boolean; taken: string | null; done: FinishedPiece[] | null }[]
       >`
@@ -55,8 +55,8 @@ export function pieces(sql: Direct): Pieces {
             SELECT p.job_id, p.id FROM job JOIN pieces p ON p.job_id = job.id
             WHERE p.id = ANY(${wanted}::text[]) AND p.result IS NULL
               AND (p.lease_until IS NULL OR p.lease_until < now()
-                OR (p.lease_until = 'infinity' AND p.lease_token <> ${lease.token}))
-            ORDER BY p.position LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
+                OR (p.lease_token <> ${lease.token} AND (p.lease_until = 'infinity' OR ${impatient}::bool)))
+            ORDER BY p.lease_until IS NOT NULL, p.position LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
           RETURNING id
         )
         SELECT EXISTS (SELECT FROM job) AS held, (SELECT id FROM taken) AS taken,

@@ -411,11 +411,11 @@ export interface Pieces {
   /**
    * Hands in what the job's worker did, takes the first of `wanted` that nobody does (null: none), and tells which of
    * them are done. What is taken stays the attempt's, and is free again for the next attempt. Throws LeaseLost.
+   * `impatient`: takes one from a helper where nobody's is left.
    */
   next(
     lease: Lease,
-    wanted: readonly string[],
-    finished: readonly FinishedPiece[],
+    step: { wanted: readonly string[]; finished: readonly FinishedPiece[]; impatient: boolean },
   ): Promise<{ taken: string | null; done: FinishedPiece[] }>;
   /** Removes what is not done. */
   withdraw(lease: Lease): Promise<void>;
