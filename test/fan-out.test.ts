@@ -128,38 +128,48 @@ afterAll(async () => {
 
 const WEIGHTS = ['model.onnx', 'model.safetensors'];
 
-it('gives the same model on one worker and on three, of which a helper and the job’s own are killed', async () => {
-  const request = (dataset: string) => ({
-    ...{ kind: 'adapt', task: 'classification', dataset, seed: 2, baseline: false },
-    ...{ paradigm: 'linear-evaluation', budget: { max_candidates: 120 } },
-  });
-  const reference = await alone.run(request(await alone.dataset(archive)), async () => {
-    expect(await alone.count('SELECT count(*) FROM pieces')).toBe(0);
-  });
-  const helpers = new Set<string>();
-  let killed = 0;
-  const job = await three.run(request(await three.dataset(archive)), async ({ id }) => {
-    const { rows } = await three.sql.query<{ worker: string; held: boolean }>(
-      'SELECT worker, lease_token IS NOT NULL AS held FROM pieces WHERE job_id = $1 AND worker IS NOT NULL',
-      [id],
-    );
-    for (const { worker } of rows) helpers.add(worker);
-    const at = rows.find(({ held }) => held);
-    if (!at || killed === 2) return;
-    // First whoever helps, in the middle of a piece; later the job's own worker.
-    const own = (await three.sql.query<{ worker: string }>('SELECT worker FROM jobs WHERE id = $1', [id]))
-      .rows[0]!;
-    const victim = killed === 0 ? at.worker : own.worker;
-    if (victim === null) return;
-    process.kill(Number(/\d+$/.exec(victim)![0]), 'SIGKILL');
-    killed += 1;
-    if (killed === 1) await sleep(1000);
-  });
-  expect(killed).toBe(2);
-  expect(helpers.size).toBeGreaterThan(1);
-  expect(job.attempt).toBe(2);
-  expect(job.result!.search).toEqual(reference.result!.search);
-  const [one, other] = [await alone.files(reference), await three.files(job)];
-  for (const name of WEIGHTS) expect(other.get(name)!.equals(one.get(name)!), name).toBe(true);
-  expect(await three.count('SELECT count(*) FROM pieces')).toBe(0);
-}, 240_000);
+let pictures: { alone: string; three: string };
+
+/** A search that is all evaluations, and one that also trains shared weights and races finalists. */
+it.each([
+  ['linear evaluation', { paradigm: 'linear-evaluation', budget: { max_candidates: 120 } }, 2],
+  ['joint adaptation', { budget: { max_candidates: 12 } }, 1],
+])(
+  '%s: the same model on one worker and on three of which some are killed',
+  async (_, kind, kills) => {
+    pictures ??= { alone: await alone.dataset(archive), three: await three.dataset(archive) };
+    const common = { kind: 'adapt', task: 'classification', seed: 2, baseline: false, ...kind };
+    const reference = await alone.run({ ...common, dataset: pictures.alone }, async () => {
+      expect(await alone.count('SELECT count(*) FROM pieces')).toBe(0);
+    });
+    /** Pieces that others did, by whether they were finalists. */
+    const seen = new Map<string, { worker: string; race: boolean }>();
+    let killed = 0;
+    const job = await three.run({ ...common, dataset: pictures.three }, async ({ id, stage }) => {
+      const { rows } = await three.sql.query<{ id: string; worker: string; held: boolean }>(
+        'SELECT id, worker, lease_token IS NOT NULL AS held FROM pieces WHERE job_id = $1 AND worker IS NOT NULL',
+        [id],
+      );
+      for (const row of rows) if (!row.held && !seen.has(row.id)) seen.set(row.id, { worker: row.worker, race: stage === 'finetune' }); // prettier-ignore
+      const at = rows.find(({ held }) => held);
+      if (!at || killed === kills) return;
+      // First whoever helps, in the middle of a piece; then the job's own worker.
+      const own = await three.sql.query<{ worker: string }>('SELECT worker FROM jobs WHERE id = $1', [id]);
+      const victim = killed === 0 ? at.worker : own.rows[0]!.worker;
+      if (victim === null) return;
+      process.kill(Number(/\d+$/.exec(victim)![0]), 'SIGKILL');
+      killed += 1;
+      if (killed === 1) await sleep(1000);
+    });
+    expect(killed).toBe(kills);
+    expect(job.attempt).toBe(kills);
+    expect(seen.size).toBeGreaterThan(0);
+    if (kills === 1) expect([...seen.values()].some(({ race }) => race)).toBe(true);
+    expect(job.result!.search).toEqual(reference.result!.search);
+    expect(job.result!.curves).toEqual(reference.result!.curves);
+    const [one, other] = [await alone.files(reference), await three.files(job)];
+    for (const name of WEIGHTS) expect(other.get(name)!.equals(one.get(name)!), name).toBe(true);
+    expect(await three.count('SELECT count(*) FROM pieces')).toBe(0);
+  },
+  240_000,
+);

@@ -12,9 +12,9 @@ import type { Elsewhere, FinishedPiece } from './ports.js';
 import type { Run } from './run.js';
 
 /** Pieces that others hold are waited for so many times as long as one takes here, and at least so long, ms. */
-const PATIENCE = { times: 4, least: 5000 } as const;
+export const PATIENCE = { times: 4, least: 5000 } as const;
 /** Between two questions whether others are done, ms. */
-const ASKING = 50;
+export const ASKING = 50;
 
 interface Batch<T> {
   subject: Subject;

@@ -1,10 +1,13 @@
 /** What a worker does for another's job: pieces, one after the other, on the same images. */
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
-import { taskFor } from '@ntaa/tasks';
+import { taskFor, type Task } from '@ntaa/tasks';
 import { Crew } from './crew.js';
 import { decodeSubject, type Subject } from './pieces.js';
-import type { ObjectRef, PieceSpec } from './ports.js';
+import type { ObjectRef, PieceSpec, Ports } from './ports.js';
+import { raceElsewhere } from './race.js';
+import { Run } from './run.js';
+import { freshState } from './state.js';
 import type { TargetData } from './target-data.js';
 
 export interface HelperInput {
@@ -33,8 +36,18 @@ export class Helper {
   }
 
   /** The piece's result: JSON. */
-  async work({ subject: object, genotypes }: PieceSpec): Promise<unknown> {
-    const { subject, net } = await this.#load(object);
+  async work(spec: PieceSpec): Promise<unknown> {
+    const result = await this.#work(spec);
+    // JSON has no other numbers: what is not one is for the job's own worker to see.
+    JSON.stringify(result, (key, value: unknown) => {
+      if (typeof value === 'number' && !Number.isFinite(value)) throw new Error(`${key} became ${value}`);
+      return value;
+    });
+    return result;
+  }
+
+  async #work({ subject: object, genotypes }: PieceSpec): Promise<unknown> {
+    const { subject, tensors, net } = await this.#load(object);
     const task = taskFor(subject.task);
     const { data } = this.#input;
     switch (subject.work.kind) {
@@ -43,9 +56,28 @@ export class Helper {
         const breathe = () => Promise.resolve(false);
         return this.#crew.judge({ net, genotypes, data, task, exam, breathe, judged: () => undefined });
       }
-      default:
-        throw new Error(`unknown work: ${subject.work.kind}`);
+      case 'race': {
+        const run = this.#run(task);
+        run.state.plan = subject.work.plan;
+        return raceElsewhere(run, { subject, tensors, genotype: genotypes[0]! }, this.#input.put);
+      }
     }
+  }
+
+  /** A job of its own, of which nothing is kept. */
+  #run(task: Task): Run {
+    const { data, seed } = this.#input;
+    const ports: Ports = {
+      progress: () => undefined,
+      events: () => undefined,
+      candidates: () => undefined,
+      checkpoint: { load: () => Promise.resolve(null), save: () => Promise.resolve() },
+      wanted: () => 'run',
+      now: () => Date.now(),
+    };
+    const [state, weights] = [freshState(), new Map<string, NamedTensors>()];
+    const kept = { constraints: {}, axis: 'macs', state, weights } as const;
+    return new Run({ ports, crew: this.#crew, data, task, seed, ...kept });
   }
 
   async #load(object: ObjectRef) {

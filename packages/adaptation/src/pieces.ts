@@ -39,6 +39,7 @@ export interface Raced {
   readonly evaluation: Evaluation;
   /** Training seconds an image. */
   readonly seconds: number;
+  /** That it trained. */
   readonly steps: number;
   readonly curve: readonly CurvePoint[];
   /** Its weights, average and momentum: a checkpoint without a state. */
@@ -55,6 +56,8 @@ export function decodeSubject(bytes: Uint8Array): { subject: Subject; tensors: N
 
 /** Forward passes that make a piece worth its two trips to the database, multiply-accumulates: a fifth of a second on a core. */
 const PIECE_MACS = 1.5e9;
+/** The same for a finalist, which is a piece by itself and whose weights travel: more than a second. */
+export const RACE_MACS = 5e9;
 /** Pieces of a batch, at most. */
 const MOST = 256;
 
