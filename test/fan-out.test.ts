@@ -92,6 +92,7 @@ class Fleet {
 
 let folder: string;
 let archive: string;
+let source: string;
 let alone: Fleet;
 let three: Fleet;
 
@@ -110,13 +111,18 @@ async function picture(serial: number): Promise<Buffer> {
     .toBuffer();
 }
 
+async function archiveOf(count: number): Promise<string> {
+  const path = join(folder, `${count}.zip`);
+  const zip = new ZipFile();
+  for (let i = 0; i < count; i++) zip.addBuffer(await picture(i), `${i % 4}/${i}.png`);
+  zip.end();
+  await finished(zip.outputStream.pipe(createWriteStream(path)));
+  return path;
+}
+
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'ntaa-fan-out-'));
-  archive = join(folder, 'pictures.zip');
-  const zip = new ZipFile();
-  for (let i = 0; i < 500; i++) zip.addBuffer(await picture(i), `${i % 4}/${i}.png`);
-  zip.end();
-  await finished(zip.outputStream.pipe(createWriteStream(archive)));
+  [archive, source] = [await archiveOf(500), await archiveOf(2000)];
   alone = await Fleet.start(1);
   three = await Fleet.start(3);
 }, 120_000);
@@ -173,3 +179,18 @@ it.each([
   },
   240_000,
 );
+
+it('pretraining: the same supernet, and the same figures of it, whoever measured them', async () => {
+  const request = (dataset: string) => ({ kind: 'pretrain', dataset, budget: { max_epochs: 1 }, seed: 1 });
+  const supernets = [];
+  let helped = 0;
+  for (const fleet of [alone, three]) {
+    const job = await fleet.run(request(await fleet.dataset(source)), async () => {
+      helped = Math.max(helped, await fleet.count('SELECT count(*) FROM pieces WHERE worker IS NOT NULL'));
+    });
+    const { sha256, metrics } = await fleet.client.supernet(job.result!.supernet!);
+    supernets.push({ sha256, subnets: metrics['subnets'] });
+  }
+  expect(helped).toBeGreaterThan(0);
+  expect(supernets[1]).toEqual(supernets[0]);
+}, 240_000);

@@ -4,6 +4,7 @@ import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { taskFor, type Task } from '@ntaa/tasks';
 import { Crew } from './crew.js';
 import { decodeSubject, type Subject } from './pieces.js';
+import { measureSubnet } from './measure-subnet.js';
 import type { ObjectRef, PieceSpec, Ports } from './ports.js';
 import { raceElsewhere } from './race.js';
 import { Run } from './run.js';
@@ -55,6 +56,10 @@ export class Helper {
         const { exam } = subject.work;
         const breathe = () => Promise.resolve(false);
         return this.#crew.judge({ net, genotypes, data, task, exam, breathe, judged: () => undefined });
+      }
+      case 'measure': {
+        const { seed } = this.#input;
+        return measureSubnet({ net, data, task, seed }, genotypes[0]!);
       }
       case 'race': {
         const run = this.#run(task);

@@ -15,7 +15,7 @@ import type { ObjectRef } from './ports.js';
 export type Work =
   /** Judge each architecture: `Evaluation[]`. */
   | { readonly kind: 'judge'; readonly exam: Exam }
-  /** Measure each on the test split of a source: `Measured[]`. */
+  /** Measure the one architecture on the test split of a source: `Measured`. */
   | { readonly kind: 'measure' }
   /** Finetune the one architecture, whose own weights they are, for the first part of the schedule: `Raced`. */
   | { readonly kind: 'race'; readonly role: string; readonly plan: Plan; readonly steps: number };
@@ -58,6 +58,8 @@ export function decodeSubject(bytes: Uint8Array): { subject: Subject; tensors: N
 const PIECE_MACS = 1.5e9;
 /** The same for a finalist, which is a piece by itself and whose weights travel: more than a second. */
 export const RACE_MACS = 5e9;
+/** Forward passes that are worth the start of helpers for them alone. */
+export const STARTING_MACS = 15e9;
 /** Pieces of a batch, at most. */
 const MOST = 256;
 
