@@ -194,3 +194,38 @@ it('pretraining: the same supernet, and the same figures of it, whoever measured
   expect(helped).toBeGreaterThan(0);
   expect(supernets[1]).toEqual(supernets[0]);
 }, 240_000);
+
+it('a job that comes takes its place from a helper at once, and both end with the same model', async () => {
+  const dataset = (pictures ??= { alone: await alone.dataset(archive), three: await three.dataset(archive) })
+    .three;
+  const more = { paradigm: 'linear-evaluation', budget: { max_candidates: 120 } };
+  const request = { kind: 'adapt', task: 'classification', seed: 2, baseline: false, dataset, ...more };
+  const others: string[] = [];
+  /** Milliseconds from a submission to its start. */
+  const waited: number[] = [];
+  const first = await three.run(request, async () => {
+    const busy = await three.count(
+      'SELECT count(*) FROM pieces WHERE worker IS NOT NULL AND lease_token IS NOT NULL',
+    );
+    if (busy < 2 || others.length > 0) return;
+    for (let i = 0; i < 2; i++) {
+      const { id } = await three.client.createJob(request as Parameters<NtaaClient['createJob']>[0]);
+      others.push(id);
+    }
+    for (const id of others) {
+      const began = async () => (await three.client.job(id)).started_at !== null;
+      await vi.waitUntil(began, { timeout: 20_000 });
+      const { created_at: created, started_at: started } = await three.client.job(id);
+      waited.push(Date.parse(started!) - Date.parse(created));
+    }
+  });
+  expect(waited).toHaveLength(2);
+  expect(Math.max(...waited)).toBeLessThan(5000);
+  const one = await three.files(first);
+  for (const id of others) {
+    const ended = async () => (await three.client.job(id)).finished_at !== null;
+    await vi.waitUntil(ended, { timeout: 120_000, interval: 200 });
+    const other = await three.files(await three.client.job(id));
+    for (const name of WEIGHTS) expect(other.get(name)!.equals(one.get(name)!), name).toBe(true);
+  }
+}, 240_000);

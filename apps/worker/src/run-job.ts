@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { adapt, Interrupted, pretrain, type Ports, type TargetData } from '@ntaa/adaptation';
+import { adapt, Interrupted, pretrain, type Ports } from '@ntaa/adaptation';
 import { killPoint } from '@ntaa/config';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';

@@ -15,14 +15,16 @@ export interface Supervisor {
 export async function startSupervisor(context: Context, queue: Queue): Promise<Supervisor> {
   const swept = await sweepScratch(context.scratch);
   if (swept.length > 0) context.log.info({ swept }, 'removed what a lost worker left behind');
-  let help: Intake | undefined;
-  const listen = (canHelp: boolean): void => {
-    const done = canHelp ? help?.resume() : help?.pause();
-    done?.catch((error: unknown) => context.log.warn({ err: error }, 'the queue does not answer'));
-  };
-  const slots = new Slots(context.gpus, listen);
+  const slots = new Slots(context.gpus, (canHelp) => {
+    const heard = help.then((intake) => (canHelp ? intake.resume() : intake.pause()));
+    heard.catch((error: unknown) => context.log.warn({ err: error }, 'the queue does not answer'));
+  });
   const helping = helpJobs(context, slots, queue);
+  const help: Promise<Intake> = queue.work('job.help', slots.size, ({ job_id }, signal) =>
+    helping(job_id, signal),
+  );
   const intakes = await Promise.all([
+    help,
     queue.work('dataset.validate', 1, ({ dataset_id }, signal) =>
       validateDataset(context, dataset_id, signal),
     ),
@@ -30,7 +32,6 @@ export async function startSupervisor(context: Context, queue: Queue): Promise<S
     queue.work('job.run', slots.size, ({ job_id }, signal) =>
       slots.forJob((gpu) => runJobs(context, job_id, gpu, signal)),
     ),
-    (help = await queue.work('job.help', slots.size, ({ job_id }, signal) => helping(job_id, signal))),
   ]);
   return {
     async close() {
