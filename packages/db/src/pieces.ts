@@ -69,7 +69,7 @@ export function pieces(sql: Direct): Pieces {
     async withdraw(lease) {
       await sql.$queryRaw`
         DELETE FROM pieces USING jobs WHERE jobs.id = pieces.job_id AND jobs.id = ${lease.jobId}
-          AND jobs.lease_token = ${lease.token} AND result IS NULL`;
+          AND jobs.lease_token = ${lease.token} AND pieces.result IS NULL`;
     },
 
     async claim(jobId, { worker, engine, otherHostThan }, leaseMs) {
