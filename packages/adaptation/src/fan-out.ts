@@ -71,7 +71,7 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
 }
 
 /** Makes pieces known to other workers; null: there is none. */
-export async function offer(
+async function offer(
   run: Run,
   batch: Pick<Batch<unknown>, 'subject' | 'tensors' | 'pieces'>,
 ): Promise<{ elsewhere: Elsewhere; ids: readonly string[] } | null> {

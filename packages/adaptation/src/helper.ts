@@ -11,7 +11,7 @@ import { Run } from './run.js';
 import { freshState } from './state.js';
 import type { TargetData } from './target-data.js';
 
-export interface HelperInput {
+interface HelperInput {
   /** Prepared as the job's own worker prepares it. */
   data: TargetData;
   /** Of the job. */

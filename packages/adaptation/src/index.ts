@@ -1,6 +1,6 @@
 export { adapt, type AdaptOutcome, type Outcome } from './adapt.js';
 export type { AdaptInput } from './begin.js';
-export { Helper, type HelperInput } from './helper.js';
+export { Helper } from './helper.js';
 export {
   Interrupted,
   type Elsewhere,

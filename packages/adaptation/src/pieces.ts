@@ -12,7 +12,7 @@ import type { Plan } from './plan.js';
 import type { ObjectRef } from './ports.js';
 
 /** What is to be done with the weights that it comes with. */
-export type Work =
+type Work =
   /** Judge each architecture: `Evaluation[]`. */
   | { readonly kind: 'judge'; readonly exam: Exam }
   /** Measure the one architecture on the test split of a source: `Measured`. */
