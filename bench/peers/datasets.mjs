@@ -15,9 +15,14 @@ const require = createRequire(import.meta.url);
 export async function dataset(name, scratch) {
   const folder = join(scratch, name.replace(/[^a-z0-9]+/gi, '-'));
   mkdirSync(folder, { recursive: true });
-  const archive = sets[name] ? await pack(sets[name](), `${folder}.zip`) : name;
+  const archive = await archiveOf(name, scratch);
   const { index } = await ingest({ archive, out: folder, scratch });
   return { folder, index };
+}
+
+/** The path of a set's archive, which is made in `scratch`; that of an archive is its own. */
+export async function archiveOf(name, scratch) {
+  return sets[name] ? pack(sets[name](), join(scratch, `${name}.zip`)) : name;
 }
 
 /** The set's pixels at every resolution that `tiny` may use, decoded once for all seeds: files in its folder. */

@@ -144,11 +144,11 @@ const tells = (child) =>
 
 /**
  * @param folder an empty one; everything is kept in it. `durable`: commits wait for the disk; `apiFlags`: Node's, for the
- *   API servers; `statements`: Postgres counts them.
+ *   API servers; `statements`: Postgres counts them; `worker`: variables of the workers.
  */
 export async function startStack(
   folder,
-  { apis = 2, workers = 2, durable = false, statements = false, apiFlags = [] } = {},
+  { apis = 2, workers = 2, durable = false, statements = false, apiFlags = [], worker: workerEnv = {} } = {},
 ) {
   chmodSync(folder, 0o755);
   const [pgPort, redisPort, s3Port, proxyPort, ...apiPorts] = await freePorts(4 + apis);
@@ -201,7 +201,7 @@ export async function startStack(
   );
   await Promise.all(api.map((part) => part.usable()));
   const worker = Array.from({ length: workers }, (_, i) =>
-    node(`worker-${i + 1}`, 'apps/worker/lib/main.js', {}),
+    node(`worker-${i + 1}`, 'apps/worker/lib/main.js', workerEnv),
   );
   await Promise.all(worker.map((part) => part.usable()));
   const parts = { postgres, redis, s3, api, worker };

@@ -44,6 +44,7 @@ export async function startApi(
     dataDir,
     workers: 0,
     engine: 'auto' as const,
+    threads: 2,
     databaseUrl: stack.databaseUrl,
     redisUrl: null,
     s3,

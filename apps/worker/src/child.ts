@@ -18,6 +18,8 @@ async function work(assignment: Assignment): Promise<void> {
       return (await import('./ingest-dataset.js')).ingestDataset(assignment, link);
     case 'job':
       return (await import('./run-job.js')).runJob(assignment, link);
+    case 'help':
+      return (await import('./help.js')).help(assignment, link);
     case 'describe':
       return (await import('./describe-engine.js')).describeEngine(assignment, link);
   }

@@ -1,4 +1,4 @@
-import type { Config } from '@ntaa/config';
+import type { Config, RunningEngine } from '@ntaa/config';
 import type { Database } from '@ntaa/db';
 import type { ObjectStore } from '@ntaa/storage';
 import type { Logger } from 'pino';
@@ -9,7 +9,9 @@ export interface Context {
   readonly db: Database;
   readonly store: ObjectStore;
   readonly log: Logger;
-  /** Names this worker in leases. */
+  /** What this worker's trainers run on. */
+  readonly engine: RunningEngine;
+  /** Names this worker in leases: HOST-PID. */
   readonly worker: string;
   /** GPUs, a trainer for each; empty: one trainer, without a GPU of its own. */
   readonly gpus: readonly string[];

@@ -1,6 +1,7 @@
 /** The supervisor's end of the line: one forked child, its messages handled one after the other, its end explained. */
 import { fork } from 'node:child_process';
 import { constants, setPriority } from 'node:os';
+import type { PieceSpec } from '@ntaa/adaptation';
 import type { Wanted } from '@ntaa/db';
 import type { Assignment, ChildMessage, Failure, ParentMessage } from './protocol.js';
 
@@ -13,6 +14,8 @@ const EXIT_GRACE = 3000;
 export interface ForkedChild {
   readonly pid: number | undefined;
   signal(action: Wanted): void;
+  /** Gives a helper its next piece. */
+  give(spec: PieceSpec): void;
   kill(): void;
   /** Resolves when the process is gone and every message that it sent is handled. */
   readonly ended: Promise<ChildEnd>;
@@ -27,12 +30,12 @@ export interface ChildEnd {
 
 /**
  * Forks the built child and hands it `assignment`. `handle` is called for each of its messages, in order; messages
- * with an id are acknowledged when it resolves. When it rejects the message is refused and, unless it has an id,
+ * with an id are acknowledged when it resolves, with what it resolves to. When it rejects the message is refused and, unless it has an id,
  * the child is killed: `refused` then hears why.
  */
 export function forkChild(
   assignment: Assignment,
-  handle: (message: ChildMessage) => Promise<void>,
+  handle: (message: ChildMessage) => Promise<unknown>,
   refused: (error: unknown) => void,
 ): ForkedChild {
   // From src/ (tests) and from lib/ this is the built child: Node runs it, not the test runner.
@@ -60,8 +63,8 @@ export function forkChild(
     if (killed) return;
     const id = 'id' in message ? message.id : undefined;
     try {
-      await handle(message);
-      if (id !== undefined) send({ type: 'ack', id, ok: true });
+      const value = await handle(message);
+      if (id !== undefined) send({ type: 'ack', id, ok: true, value });
       if (message.type === 'done' || message.type === 'failed') setTimeout(kill, EXIT_GRACE).unref();
     } catch (error) {
       if (id !== undefined) send({ type: 'ack', id, ok: false, error: String(error) });
@@ -84,7 +87,13 @@ export function forkChild(
     });
   });
   send({ type: 'start', assignment });
-  return { pid: child.pid, signal: (action) => send({ type: 'signal', action }), kill, ended };
+  return {
+    pid: child.pid,
+    signal: (action) => send({ type: 'signal', action }),
+    give: (spec) => send({ type: 'piece', spec }),
+    kill,
+    ended,
+  };
 }
 
 /** CUDA reads this when it starts: a trainer sees one GPU, and no other trainer sees that one. */

@@ -5,6 +5,7 @@ import { JOB_FAILURES, JobError } from '@ntaa/contracts';
 import { LeaseLost, type Claim, type Wanted } from '@ntaa/db';
 import type { Context } from './context.js';
 import { forkChild, type ForkedChild } from './forked.js';
+import { answerPieces } from './offers.js';
 import { ProgressWriter } from './progress-writer.js';
 import { decide } from './retry.js';
 import type { ChildMessage, Failure, JobAssignment, JobOutcome } from './protocol.js';
@@ -88,7 +89,7 @@ class Attempt {
     return status;
   }
 
-  async #handle(message: ChildMessage): Promise<void> {
+  async #handle(message: ChildMessage): Promise<unknown> {
     const { db } = this.#context;
     const { lease } = this.#claim;
     switch (message.type) {
@@ -101,11 +102,16 @@ class Attempt {
       case 'checkpoint':
         await db.jobs.commitCheckpoint(lease, message.checkpoint);
         return killPoint('worker.checkpoint-recorded');
+      case 'pieces':
+        return answerPieces(this.#context, lease, message.question);
       case 'done':
         await this.#progress.settle();
         return this.#done(message.outcome as JobOutcome);
       case 'failed':
         this.#failure = message;
+        return;
+      case 'answer':
+        throw new Error('A trainer answered as a helper does');
     }
   }
 

@@ -1,4 +1,5 @@
 /** The child's end of the line to its supervisor. */
+import type { PieceSpec } from '@ntaa/adaptation';
 import type { Candidate, JobFailureCode, Progress, Stage } from '@ntaa/contracts';
 import { JOB_FAILURES } from '@ntaa/contracts';
 import type { Checkpoint, NewEvent, Wanted } from '@ntaa/db';
@@ -9,6 +10,7 @@ import type {
   JobOutcome,
   Outcome,
   ParentMessage,
+  PieceQuestion,
 } from './protocol.js';
 
 /** What the work in a child can tell its supervisor. Messages arrive in the order they were sent. */
@@ -25,6 +27,8 @@ export interface Link<O extends Outcome = Outcome> {
    * await a setImmediate regularly.
    */
   wanted(): Wanted;
+  /** Asks about pieces of the job's work; resolves with the answer. */
+  pieces(question: PieceQuestion): Promise<unknown>;
   /** Hands in the outcome; resolves after the commit, rejects when it is refused. Nothing may be sent afterwards. */
   done(outcome: O): Promise<void>;
   /** Ends the attempt as failed; resolves after the commit. Whether it is tried again follows from the code. */
@@ -40,7 +44,13 @@ type Request = Extract<ChildMessage, { id: number }>;
 export class IpcLink implements Link {
   readonly assignment: Promise<Assignment>;
   readonly #channel: Channel;
-  readonly #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
+  readonly #waiting = new Map<
+    number,
+    { resolve: (value: unknown) => void; reject: (error: Error) => void }
+  >();
+  /** Pieces that came before they were asked for, and who asked before one came. */
+  readonly #pieces: PieceSpec[] = [];
+  #wantsPiece: ((spec: PieceSpec) => void) | undefined;
   #wanted: Wanted = 'run';
   #next = 1;
 
@@ -54,14 +64,21 @@ export class IpcLink implements Link {
         if (message.assignment.kind === 'job') this.#wanted = message.assignment.wanted;
         started(message.assignment);
       } else if (message.type === 'signal') this.#wanted = message.action;
+      else if (message.type === 'piece') this.#given(message.spec);
       else this.#acknowledged(message);
     });
+  }
+
+  #given(spec: PieceSpec): void {
+    if (this.#wantsPiece) this.#wantsPiece(spec);
+    else this.#pieces.push(spec);
+    this.#wantsPiece = undefined;
   }
 
   #acknowledged(message: Extract<ParentMessage, { type: 'ack' }>): void {
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
-    if (message.ok) waiting?.resolve();
+    if (message.ok) waiting?.resolve(message.value);
     else waiting?.reject(new Error(message.error ?? 'The supervisor refused'));
   }
 
@@ -69,7 +86,7 @@ export class IpcLink implements Link {
     this.#channel.send?.(message);
   }
 
-  #ask(request: DistributiveOmit<Request, 'id'>): Promise<void> {
+  #ask(request: DistributiveOmit<Request, 'id'>): Promise<unknown> {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
@@ -86,17 +103,29 @@ export class IpcLink implements Link {
   candidates(records: readonly Candidate[]): void {
     if (records.length > 0) this.#send({ type: 'candidates', records });
   }
-  checkpoint(checkpoint: Checkpoint): Promise<void> {
-    return this.#ask({ type: 'checkpoint', checkpoint });
+  async checkpoint(checkpoint: Checkpoint): Promise<void> {
+    await this.#ask({ type: 'checkpoint', checkpoint });
+  }
+  pieces(question: PieceQuestion): Promise<unknown> {
+    return this.#ask({ type: 'pieces', question });
+  }
+  /** The next piece for this helper. */
+  piece(): Promise<PieceSpec> {
+    const spec = this.#pieces.shift();
+    return spec ? Promise.resolve(spec) : new Promise((resolve) => (this.#wantsPiece = resolve));
+  }
+  /** Hands in the result of the piece that was given last. */
+  answer(result: unknown): void {
+    this.#send({ type: 'answer', result });
   }
   wanted(): Wanted {
     return this.#wanted;
   }
-  done(outcome: Outcome): Promise<void> {
-    return this.#ask({ type: 'done', outcome });
+  async done(outcome: Outcome): Promise<void> {
+    await this.#ask({ type: 'done', outcome });
   }
-  failed(code: JobFailureCode, detail: string): Promise<void> {
-    return this.#ask({ type: 'failed', code, detail, retryable: JOB_FAILURES[code].retryable });
+  async failed(code: JobFailureCode, detail: string): Promise<void> {
+    await this.#ask({ type: 'failed', code, detail, retryable: JOB_FAILURES[code].retryable });
   }
 }
 

@@ -67,10 +67,10 @@ async function run(): Promise<void> {
   const worker = `${hostname()}-${process.pid}`;
   const scratch = join(config.dataDir, 'scratch');
   working = true;
-  const context = { config, db, store, log, worker, scratch };
+  const context = { config, db, store, log, engine, worker, scratch };
   const onGpus = engine.kind === 'tensorflow-gpu' ? gpus : [];
   const supervisor = await startSupervisor({ ...context, gpus: onGpus }, queue);
-  const leave = await announce(context, engine);
+  const leave = await announce(context);
   log.info({ queue: queue.backend, engine, gpus: onGpus }, 'worker ready');
   await tellLauncher({ type: 'ready', engine });
 

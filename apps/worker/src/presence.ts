@@ -1,12 +1,14 @@
 /** Lets those who watch the service know that a worker is there, and what it trains with. */
-import { WORKER_SEEN_MS, type WorkerEngine } from '@ntaa/db';
+import { WORKER_SEEN_MS } from '@ntaa/db';
 import type { Context } from './context.js';
 
 /** Resolves when it is known; the result ends it. What cannot be told now is told later: jobs do not depend on it. */
-export async function announce(
-  { db, log, worker }: Pick<Context, 'db' | 'log' | 'worker'>,
-  { kind, name, reason }: WorkerEngine,
-): Promise<() => Promise<void>> {
+export async function announce({
+  db,
+  log,
+  worker,
+  engine: { kind, name, reason },
+}: Pick<Context, 'db' | 'log' | 'worker' | 'engine'>): Promise<() => Promise<void>> {
   const tell = () =>
     db.workers
       .present(worker, { kind, name, reason })

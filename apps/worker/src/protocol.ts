@@ -14,6 +14,7 @@ import type {
   Progress,
   Stage,
 } from '@ntaa/contracts';
+import type { NextPiece, PieceSpec } from '@ntaa/adaptation';
 import type { EngineChoice, RunningEngine } from '@ntaa/config';
 import type {
   Checkpoint,
@@ -77,8 +78,20 @@ export interface JobAssignment extends Common {
   readonly engine: EngineChoice;
   /** An earlier attempt ran out of memory: batches of half the size. */
   readonly halfBatch: boolean;
+  /** Threads of an embedded engine. */
+  readonly threads: number;
   /** The GPU that is this attempt's alone, as CUDA_VISIBLE_DEVICES names it; null: the engine's choice, if any. */
   readonly gpu: string | null;
+}
+/** To do pieces of another worker's job, as they come. */
+export interface HelpAssignment
+  extends
+    Common,
+    Pick<
+      JobAssignment,
+      'jobId' | 'request' | 'dataset' | 'sourceDataset' | 'supernet' | 'engine' | 'threads' | 'gpu'
+    > {
+  readonly kind: 'help';
 }
 export interface AssignedDataset {
   readonly id: string;
@@ -96,7 +109,7 @@ export interface DescribeAssignment {
   readonly engine: EngineChoice;
   readonly gpu: string | null;
 }
-export type Assignment = DatasetAssignment | JobAssignment | DescribeAssignment;
+export type Assignment = DatasetAssignment | JobAssignment | HelpAssignment | DescribeAssignment;
 
 export type DatasetOutcome =
   | { readonly status: 'ready'; readonly ready: ReadyDataset }
@@ -130,13 +143,31 @@ export type ParentMessage =
   | { readonly type: 'start'; readonly assignment: Assignment }
   /** The latest wish counts; `run` takes an earlier one back. */
   | { readonly type: 'signal'; readonly action: Wanted }
-  /** What message `id` asked for is committed (`ok`), or was refused. */
-  | { readonly type: 'ack'; readonly id: number; readonly ok: boolean; readonly error?: string };
+  /** A helper's next piece. */
+  | { readonly type: 'piece'; readonly spec: PieceSpec }
+  /** What message `id` asked for is committed (`ok`), or was refused. `value`: the answer to a question. */
+  | {
+      readonly type: 'ack';
+      readonly id: number;
+      readonly ok: boolean;
+      readonly value?: unknown;
+      readonly error?: string;
+    };
+
+/** What a job's trainer asks about pieces of its work, see Elsewhere in packages/adaptation. */
+export type PieceQuestion =
+  | { readonly ask: 'helpers' }
+  | { readonly ask: 'offer'; readonly pieces: readonly PieceSpec[] }
+  | ({ readonly ask: 'next' } & NextPiece)
+  | { readonly ask: 'withdraw' };
 
 export type ChildMessage =
   | { readonly type: 'progress'; readonly stage: Stage; readonly progress: Progress }
   | { readonly type: 'events'; readonly events: readonly NewEvent[] }
   | { readonly type: 'candidates'; readonly records: readonly Candidate[] }
   | { readonly type: 'checkpoint'; readonly id: number; readonly checkpoint: Checkpoint }
+  | { readonly type: 'pieces'; readonly id: number; readonly question: PieceQuestion }
+  /** A helper's answer to the piece that it was given. */
+  | { readonly type: 'answer'; readonly result: unknown }
   | { readonly type: 'done'; readonly id: number; readonly outcome: Outcome }
   | ({ readonly type: 'failed'; readonly id: number } & Failure);

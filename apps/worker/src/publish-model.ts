@@ -8,7 +8,7 @@ import { fold, type NamedTensors, type StaticGraph } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
 import { Rng } from '@ntaa/random';
 import type { JobAssignment } from './protocol.js';
-import type { LoadedSupernet } from './run-job.js';
+import type { LoadedSupernet } from './fetch-data.js';
 import { VERSION } from './version.js';
 import type { WorkStore } from './work-store.js';
 

@@ -1,29 +1,18 @@
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  adapt,
-  Interrupted,
-  prepareDomains,
-  prepareTarget,
-  pretrain,
-  usefulResolutions,
-  type Ports,
-  type TargetData,
-} from '@ntaa/adaptation';
-import type { SearchSpace } from '@ntaa/contracts';
+import { adapt, Interrupted, pretrain, type Ports } from '@ntaa/adaptation';
 import { killPoint } from '@ntaa/config';
+import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
-import type { DatasetIndex } from '@ntaa/data';
 import { initEngine, type EngineInfo } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
 import { ObjectMissing } from '@ntaa/storage';
-import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/supernet';
+import { elsewhere } from './elsewhere.js';
+import { fetchData, loadSupernet, type Fetched } from './fetch-data.js';
 import { publishModel } from './publish-model.js';
 import { publishSupernet } from './publish-supernet.js';
 import type { JobLink } from './link.js';
-import type { AssignedDataset, JobAssignment } from './protocol.js';
+import type { JobAssignment } from './protocol.js';
 import { WorkStore } from './work-store.js';
 
 const CHECKPOINT = 'state';
@@ -56,7 +45,7 @@ async function runAdapt(
   const { request, scratch } = assignment;
   if (request.kind !== 'adapt') throw new Error('not an adapt job');
   const supernet = await loadSupernet(assignment, store);
-  const { data, heldOut } = await fetchData(assignment, link, store, supernet.space);
+  const { data, heldOut } = await fetched(assignment, link, store, supernet.space);
   try {
     const startedAt = Date.parse(assignment.startedAt);
     const ports = makePorts(assignment, link, store);
@@ -69,6 +58,7 @@ async function runAdapt(
       source: supernet.tensors,
       ports,
       halfBatch: assignment.halfBatch,
+      threads: assignment.threads,
     });
     link.progress('export', {
       fraction: 0.99,
@@ -121,7 +111,7 @@ async function runPretrain(
 ): Promise<void> {
   const { request } = assignment;
   if (request.kind !== 'pretrain') throw new Error('not a pretrain job');
-  const { data } = await fetchData(assignment, link, store, tinySpace);
+  const { data } = await fetched(assignment, link, store, tinySpace);
   try {
     const outcome = await pretrain({
       data,
@@ -131,6 +121,7 @@ async function runPretrain(
       budget: request.budget ?? {},
       paradigm: request.paradigm ?? 'supervised',
       halfBatch: assignment.halfBatch,
+      threads: assignment.threads,
       ports: makePorts(assignment, link, store),
     });
     link.progress('export', { fraction: 0.99, eta_seconds: 1, message: 'writing the supernet' });
@@ -141,99 +132,22 @@ async function runPretrain(
   }
 }
 
-export interface LoadedSupernet {
-  id: string;
-  sha256: string;
-  space: SearchSpace;
-  tensors: NamedTensors;
-}
-
-async function loadSupernet({ supernet }: JobAssignment, store: WorkStore): Promise<LoadedSupernet> {
-  if (!supernet) throw new JobError('internal', 'The job names no supernet');
-  if (supernet.key === null) {
-    const { card, tensors, sha256 } = builtinSupernet();
-    return { id: supernet.id, sha256, space: card.space, tensors };
-  }
-  const bytes = await store.read(supernet.key);
-  if (createHash('sha256').update(bytes).digest('hex') !== supernet.sha256)
-    throw new JobError('storage-unavailable', `The stored weights of supernet ${supernet.id} are damaged`);
-  return {
-    id: supernet.id,
-    sha256: supernet.sha256,
-    space: supernet.search_space,
-    tensors: readSafetensors(bytes).tensors,
-  };
-}
-
-/** A dataset fetched into a folder of its own: its index, and its images and packs where they are wanted. */
-async function fetchDataset(
-  { pack }: AssignedDataset,
-  store: WorkStore,
-  { folder, space }: { folder: string; space: SearchSpace },
-) {
-  await mkdir(folder, { recursive: true });
-  const indexFile = join(folder, 'index.json');
-  await store.fetch(pack.index.key, indexFile, pack.index.sha256);
-  const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
-  const packed = new Map<number, string>();
-  for (const resolution of usefulResolutions(space, index)) {
-    const ref = pack.packed[resolution];
-    if (!ref) continue;
-    packed.set(resolution, join(folder, `fetched-${resolution}.bin`));
-    await store.fetch(ref.key, packed.get(resolution)!, ref.sha256);
-  }
-  let fetched: Promise<string> | undefined;
-  const encoded = join(folder, 'images.bin');
-  const images = () =>
-    (fetched ??= store.fetch(pack.images.key, encoded, pack.images.sha256).then(() => encoded));
-  return { images, index, packed };
-}
-
-interface Fetched {
-  data: TargetData & { close(): void };
-  /** See AdaptInput. */
-  heldOut?: Float32Array;
-}
-
-async function fetchData(
+/** The job's images, with word of it. */
+async function fetched(
   assignment: JobAssignment,
   link: JobLink,
   store: WorkStore,
   space: SearchSpace,
 ): Promise<Fetched> {
-  const { scratch, request, sourceDataset } = assignment;
-  const onProgress = (fraction: number, message: string): void =>
-    link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
-  onProgress(0, 'fetching the images');
-  const common = { seed: request.seed ?? 0, space, scratch, onProgress };
-  const fetch = (dataset: AssignedDataset, folder: string) =>
-    fetchDataset(dataset, store, { folder: join(scratch, folder), space });
-  const target = await fetch(assignment.dataset, 'target');
-  if (sourceDataset) {
-    const source = await fetch(sourceDataset, 'source');
-    const { heldOut, testPaths, ...data } = await prepareDomains({ ...common, source, target });
-    announceSplit(assignment, link, data, testPaths);
-    return { data, heldOut };
-  }
-  const blind = request.kind === 'pretrain' && request.paradigm === 'self-supervised';
-  const task = request.kind === 'adapt' ? request.task : blind ? 'self-supervised' : 'classification';
-  const data = await prepareTarget({ ...common, ...target, task });
-  announceSplit(
-    assignment,
-    link,
-    data,
-    data.splits.test.map((i) => target.index.samples[i]!.path),
+  const found = await fetchData(assignment, store, space, (fraction, message) =>
+    link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message }),
   );
-  return { data };
+  if (assignment.checkpoints.length === 0) announceSplit(link, found);
+  return found;
 }
 
-function announceSplit(
-  assignment: JobAssignment,
-  link: JobLink,
-  { splits: { train, validation, test } }: TargetData,
-  testPaths: readonly string[],
-): void {
-  if (assignment.checkpoints.length > 0) return;
+function announceSplit(link: JobLink, { data, testPaths }: Fetched): void {
+  const { train, validation, test } = data.splits;
   const sizes = { train: train.length, validation: validation.length, test: test.length };
   // Lists of a very large split would be longer than everything else about the job together.
   link.events([{ type: 'split', data: { ...sizes, test_paths: testPaths.slice(0, 5000) } }]);
@@ -247,6 +161,7 @@ function makePorts(assignment: JobAssignment, link: JobLink, store: WorkStore): 
     candidates: (records) => link.candidates(records),
     wanted: () => link.wanted(),
     now: () => Date.now(),
+    elsewhere: elsewhere(assignment, link, store),
     checkpoint: {
       async load() {
         const last = assignment.checkpoints.find((checkpoint) => checkpoint.name === CHECKPOINT);

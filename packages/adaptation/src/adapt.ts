@@ -6,11 +6,12 @@ import { begin, resume, type AdaptInput } from './begin.js';
 import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
 import { chooseCurve } from './curves.js';
-import { evaluateCandidate, fullExam, rescore } from './evaluate.js';
+import { rescore } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
 import { evidenceOf, measureGain, type Evidence } from './gain.js';
 import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
 import { finetuneStepsLeft, RACE, restAfterRace, searchRounds } from './plan.js';
+import { finalist, raceOne, SharedRace } from './race.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
@@ -247,28 +248,13 @@ class Adaptation {
   /** Finetunes every finalist for the first part of the schedule, on training images, and keeps the best. */
   async #race(): Promise<void> {
     const run = this.#run;
-    const { state, data, task } = run;
-    const exam = fullExam(data, run.seed);
+    const { state, task } = run;
+    const shared = await SharedRace.offer(run, this.#space, this.#outputs);
     for (let i = state.raced.length; i < state.finalists.length; i++) {
-      const genotype = state.finalists[i]!;
-      const net = this.#load(finalist(i), this.#frozen(genotype));
-      const [began, from] = [run.ports.now(), state.step];
-      const averaged = await finetune(run, net, {
-        role: finalist(i),
-        steps: state.finetuneSteps,
-        part: [0, RACE.share],
-        deadline: this.#share(RACE.share / (1 + RACE.share * (state.finalists.length - i - 1))),
-        message: `finetuning finalist ${i + 1} of ${state.finalists.length}`,
-        images: data.splits.train,
-      });
-      const took = (run.ports.now() - began) / 1000;
-      const evaluation = evaluateCandidate(averaged, genotype, data, task, exam);
+      const { evaluation, seconds } = (await shared?.found(i)) ?? (await this.#finetuneFinalist(i));
       run.best = Math.max(run.best ?? 0, evaluation.quality);
-      const images = Math.max(1, state.step - from) * state.plan.batchSize.finetune;
-      state.raced.push({ ...evaluation, seconds: took / images });
+      state.raced.push({ ...evaluation, seconds });
       state.passes += state.step * state.plan.batchSize.finetune;
-      averaged.dispose();
-      net.dispose();
       state.step = 0;
       state.phaseStarted = run.ports.now();
       await run.save();
@@ -293,6 +279,20 @@ class Adaptation {
     reportCandidates(run);
     state.phase = 'finetune';
     run.enter('finetune', 'finetuning the chosen architecture');
+  }
+
+  async #finetuneFinalist(i: number) {
+    const run = this.#run;
+    const { finalists, finetuneSteps } = run.state;
+    const genotype = finalists[i]!;
+    const net = this.#load(finalist(i), this.#frozen(genotype));
+    const raced = await raceOne(run, net, {
+      ...{ role: finalist(i), genotype, steps: finetuneSteps },
+      deadline: this.#share(RACE.share / (1 + RACE.share * (finalists.length - i - 1))),
+      message: `finetuning finalist ${i + 1} of ${finalists.length}`,
+    });
+    net.dispose();
+    return raced;
   }
 
   /** A deadline that leaves the baseline its time: this share of the time left for NTAA's own finetuning. */
@@ -405,5 +405,3 @@ class Adaptation {
     return cut === 'clock' || plan.bounded || spent ? 'budget_exhausted' : 'completed';
   }
 }
-
-const finalist = (i: number): string => `finalist${i}`;

@@ -16,6 +16,7 @@ import {
   type Exam,
 } from './evaluate.js';
 import type { Phase } from './checkpoint.js';
+import { judgeTogether } from './fan-out.js';
 import { FINAL_CALIBRATION, finetuningImages } from './finetune.js';
 import { writeClassifier } from './head.js';
 import { chooseProbe, fitProbe } from './probe.js';
@@ -134,7 +135,7 @@ async function probeFinalists(run: Run, net: Supernet, fixed: Genotype): Promise
   const results: (Evaluation | null)[] =
     state.cut === 'user' || found.length < 2
       ? []
-      : await run.crew.judge({
+      : await judgeTogether(run, {
           ...{ net, genotypes: found, data, task, exam },
           breathe: () => run.breathe(),
           judged: (genotype) => {

@@ -1,4 +1,4 @@
-import type { Candidate, EventType, Progress, Stage } from '@ntaa/contracts';
+import type { Candidate, EventType, Genotype, Progress, Stage } from '@ntaa/contracts';
 
 /**
  * What a running job needs from its surroundings. Guarantees asked of an implementation: calls keep their order;
@@ -18,6 +18,54 @@ export interface Ports {
   wanted(): 'run' | 'stop' | 'cancel' | 'pause';
   /** Milliseconds since the epoch. */
   now(): number;
+  /** Other workers that may do pieces of the job; without, all is done here. */
+  elsewhere?: Elsewhere;
+}
+
+/** An object in the store. */
+export interface ObjectRef {
+  readonly key: string;
+  /** Of its bytes, hex. */
+  readonly sha256: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** A part of a job's work: what is to be done to which architectures is in the subject, see pieces.ts. JSON. */
+export interface PieceSpec {
+  readonly subject: ObjectRef;
+  readonly genotypes: readonly Genotype[];
+}
+export interface FinishedPiece {
+  readonly id: string;
+  /** JSON. */
+  readonly result: unknown;
+}
+
+export interface NextPiece {
+  readonly wanted: readonly string[];
+  /** What was done here since it was asked last. */
+  readonly finished: readonly FinishedPiece[];
+  /** Takes one from a helper, whose answer will be refused, where there is none that nobody does. */
+  readonly impatient: boolean;
+}
+
+/**
+ * Where pieces of a job are offered to other workers. A piece's result is a function of its spec, the job's images and
+ * its seed, so it does not matter who has done it, or in which attempt.
+ */
+export interface Elsewhere {
+  /** How many workers of the same engine may be there to help; 0: offering is not worth it. */
+  helpers(): Promise<number>;
+  /** Keeps bytes for whoever does the pieces, until the job has ended. */
+  put(bytes: Uint8Array): Promise<ObjectRef>;
+  get(object: ObjectRef): Promise<Uint8Array>;
+  /** Returns their ids, in order. What an earlier attempt has got done is done. */
+  offer(pieces: readonly PieceSpec[]): Promise<readonly string[]>;
+  /** Takes the first of `wanted` that nobody does, null: none; and tells which of them are done. */
+  next(step: NextPiece): Promise<{ taken: string | null; done: readonly FinishedPiece[] }>;
+  /** The rest is not wanted any more. */
+  withdraw(): Promise<void>;
 }
 
 /** Thrown out of a job that was cancelled or paused; a paused one has saved its checkpoint. */

@@ -1,17 +1,26 @@
 import type { Genotype, Metrics, SearchSpace, StopReason } from '@ntaa/contracts';
-import { tf } from '@ntaa/engine';
-import { canonical, Distribution, handDesigned, largest, restrictResolutions, smallest } from '@ntaa/nas';
+import {
+  canonical,
+  cost,
+  Distribution,
+  handDesigned,
+  largest,
+  restrictResolutions,
+  smallest,
+} from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
-import { Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
+import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
 import { Crew } from './crew.js';
 import { decodeCheckpoint } from './checkpoint.js';
-import { calibrationSubset, predictAll, recalibrate } from './evaluate.js';
+import { fanOut } from './fan-out.js';
+import { CALIBRATION, measureSubnet, VIEWS } from './measure-subnet.js';
+import { STARTING_MACS, type Measured } from './pieces.js';
 import { makePretrainPlan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run } from './run.js';
 import { freshState, halveBatches } from './state.js';
-import { TrainingBatches, truthOf, type BatchPart, type TargetData } from './target-data.js';
+import type { TargetData } from './target-data.js';
 import { forgetTraining, Trainer } from './trainer.js';
 import { sandwich, trainingCost } from './transfer.js';
 
@@ -27,6 +36,8 @@ export interface PretrainInput {
   peak?: number;
   /** An earlier attempt ran out of memory: batches of half the size. */
   halfBatch?: boolean;
+  /** As in AdaptInput. */
+  threads?: number;
   /** Weights to begin with instead of random ones, without a classifier. */
   from?: NamedTensors;
   ports: Ports;
@@ -42,13 +53,8 @@ export interface PretrainOutcome {
 }
 
 const PEAK_RATE = 0.1;
-/** Width of the space in which views are compared, and images of a step: each but its pair is something to differ from. */
+/** Width of the space in which views are compared. */
 const PROJECTION = 128;
-const VIEWS = 128;
-/** Held-out images whose views are looked for. */
-const LOOKED_FOR = 500;
-/** Features have collapsed when their deviation, at length 1, is below this share of what is possible. */
-const COLLAPSED = 0.2;
 
 /** Trains a supernet from random weights on source images, labelled or not: sandwich rule with in-place distillation. */
 export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
@@ -64,7 +70,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     state.phaseStarted = ports.now();
   }
   if (input.halfBatch) halveBatches(state);
-  const crew = await Crew.start();
+  const crew = await Crew.start(input.threads);
   const run = new Run({ ports, crew, data, task, seed, constraints: {}, axis: 'macs', state, weights });
   const tensors = weights.get('supernet') ?? input.from;
   const net = tensors
@@ -79,7 +85,7 @@ export async function pretrain(input: PretrainInput): Promise<PretrainOutcome> {
     if (blind) for (const name of ['classifier.weight', 'classifier.bias']) tensors.delete(name);
     return {
       tensors,
-      subnets: measureSubnets(run, net),
+      subnets: await measureSubnets(run, net),
       stopReason:
         state.cut === 'user' ? 'user_stopped' : state.cut === 'clock' ? 'budget_exhausted' : 'completed',
       seconds: (ports.now() - input.startedAt) / 1000,
@@ -129,7 +135,8 @@ async function train(run: Run, net: Supernet, input: PretrainInput): Promise<voi
   }
 }
 
-function measureSubnets(run: Run, net: Supernet): PretrainOutcome['subnets'] {
+/** Held-out measurements of some subnets, by whoever is free. */
+async function measureSubnets(run: Run, net: Supernet): Promise<PretrainOutcome['subnets']> {
   const { data, task, seed } = run;
   const uniform = Distribution.uniform(net.space);
   const chosen: [string, Genotype][] = [
@@ -138,58 +145,39 @@ function measureSubnets(run: Run, net: Supernet): PretrainOutcome['subnets'] {
     ['smallest', smallest(net.space)],
     ...[1, 2, 3].map((i): [string, Genotype] => [`random ${i}`, uniform.sample(new Rng(seed, 'card', i))]),
   ];
-  const calibration = calibrationSubset(data.splits.train, seed, 2000);
-  return chosen.map(([name, genotype]) => {
-    const bn = recalibrate(net, genotype, data, calibration);
-    const metrics = task.reads === 'features' ? viewsFound(run, net, genotype, bn) : told(genotype, bn);
-    bn.dispose();
+  const tell = (i: number, { metrics }: Measured): void => {
+    const [name, genotype] = chosen[i]!;
     const share = 'top1' in metrics ? metrics.top1 : 'rank1' in metrics ? metrics.rank1 : 0;
     run.tell('evaluate', `${name} ${canonical(genotype)}: ${(100 * share).toFixed(1)}%`, true);
-    return { name, genotype, metrics };
+  };
+  const here = async (i: number): Promise<Measured> => {
+    await run.breathe();
+    const measured = measureSubnet({ net, data, task, seed }, chosen[i]![1]);
+    tell(i, measured);
+    return measured;
+  };
+  const { space, outputs } = net;
+  const images = Math.min(CALIBRATION, data.splits.train.length) + data.splits.test.length;
+  const genotypes = chosen.map(([, genotype]) => genotype);
+  // No helper is there yet: its start has to be worth it.
+  const macs = genotypes.reduce((sum, genotype) => sum + cost(space, genotype, outputs).macs, 0);
+  const worthwhile = macs * images >= STARTING_MACS;
+  const together = await fanOut<Measured>(run, {
+    subject: { work: { kind: 'measure' }, task: task.name, space, outputs },
+    tensors: () => net.tensors(),
+    pieces: worthwhile ? genotypes.map((genotype) => [genotype]) : [],
+    here,
+    arrived: tell,
   });
-
-  function told(genotype: Genotype, bn: BnStatistics): Metrics {
-    const predictions = predictAll(net, genotype, bn, data, data.splits.test);
-    return task.metrics(predictions, truthOf(data, data.splits.test));
+  const subnets: PretrainOutcome['subnets'] = [];
+  for (const [i, [name, genotype]] of chosen.entries()) {
+    // Also those that were not reached elsewhere because the user said stop.
+    const { metrics, collapsed } = together?.[i] ?? (await here(i));
+    if (collapsed !== undefined) {
+      const message = `features have collapsed: their spread is ${collapsed.toFixed(3)} of what is possible`;
+      run.ports.events([{ type: 'warning', data: { message, genotype: canonical(genotype) } }]);
+    }
+    subnets.push({ name, genotype, metrics });
   }
-}
-
-/** How well features find the other of two random views of held-out images among all of them. Warns of a collapse. */
-function viewsFound(run: Run, net: Supernet, genotype: Genotype, bn: BnStatistics): Metrics {
-  const { data, task, seed } = run;
-  const found = calibrationSubset(data.splits.test, seed, LOOKED_FOR);
-  const indices = found.length < 2 ? [...found, ...found] : found;
-  const size = Math.min(VIEWS, indices.length) & ~1;
-  const batches = new TrainingBatches(data, indices, size, [seed, 'views'], task);
-  const steps = Math.floor((2 * indices.length) / size);
-  const { width } = net.space.head;
-  const features = new Float32Array(steps * size * width);
-  for (let step = 0; step < steps; step++) {
-    const [{ images }] = batches.batch(step, genotype.resolution) as [BatchPart];
-    const seen = tf.tidy(() => net.forward(images, genotype, bn).features);
-    features.set(seen.dataSync(), step * size * width);
-    tf.dispose([images, seen]);
-  }
-  const spread = spreadOf(features, width);
-  if (spread < COLLAPSED) {
-    const message = `features have collapsed: their spread is ${spread.toFixed(3)} of what is possible`;
-    run.ports.events([{ type: 'warning', data: { message, genotype: canonical(genotype) } }]);
-  }
-  const places = Array.from({ length: steps * size }, (_, i) => i);
-  return task.metrics(features, {
-    labels: Float32Array.from(places, (i) => i >> 1),
-    cameras: Int32Array.from(places, (i) => i & 1),
-  });
-}
-
-/** Standard deviation of rows at length 1, over what it is where they point everywhere: 1 / sqrt(width). */
-function spreadOf(rows: Float32Array, width: number): number {
-  const n = rows.length / width;
-  const mean = new Float64Array(width);
-  for (let i = 0; i < rows.length; i += width) {
-    const length = Math.hypot(...rows.subarray(i, i + width)) || 1;
-    for (let c = 0; c < width; c++) mean[c]! += rows[i + c]! / length / n;
-  }
-  // Squares of rows of length 1 sum to 1.
-  return Math.sqrt(Math.max(0, 1 - mean.reduce((sum, value) => sum + value ** 2, 0)));
+  return subnets;
 }

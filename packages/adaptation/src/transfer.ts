@@ -14,6 +14,7 @@ import type { Supernet } from '@ntaa/supernet';
 import { fullExam, imagesOf, rescore, type Evaluation, type Exam } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
 import { recordJudged } from './curves.js';
+import { judgeTogether } from './fan-out.js';
 import { latencyOf } from './latency.js';
 import type { Run } from './run.js';
 import { forgetTraining, Trainer } from './trainer.js';
@@ -129,7 +130,7 @@ export async function judge(
   const images = imagesOf(exam);
   const known = state.archive.length;
   let done = 0;
-  const results = await run.crew.judge({
+  const results = await judgeTogether(run, {
     ...{ net, genotypes, data, task, exam },
     breathe: () => run.breathe(),
     judged(genotype, { quality }) {

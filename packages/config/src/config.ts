@@ -33,6 +33,8 @@ export interface Config {
   /** Local worker processes; default: one a core. 0: none, workers elsewhere do the work. */
   readonly workers: number;
   readonly engine: EngineChoice;
+  /** Of a trainer on the embedded engine; no result depends on it. Default: two, or one where there is one core. */
+  readonly threads: number;
   /** null: embedded Postgres under dataDir. */
   readonly databaseUrl: string | null;
   /** null: the queue runs on Postgres. */
@@ -68,6 +70,7 @@ export function parseConfig(env: Environment): Config {
     dataDir: resolve(read.text('NTAA_DATA_DIR') ?? '.ntaa'),
     workers: read.integer('NTAA_WORKERS', availableParallelism(), 0, 256),
     engine: read.choice('NTAA_ENGINE', ENGINES, 'auto'),
+    threads: read.integer('NTAA_THREADS', Math.min(2, availableParallelism()), 1, 64),
     databaseUrl: read.url(
       'DATABASE_URL',
       ['postgres:', 'postgresql:'],

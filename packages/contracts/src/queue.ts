@@ -4,6 +4,8 @@ import { Type, type Static } from 'typebox';
 export const QUEUE_JOBS = {
   'dataset.validate': Type.Object({ dataset_id: Type.String() }),
   'job.run': Type.Object({ job_id: Type.String() }),
+  /** Pieces of a running job can be done by a worker that is free. */
+  'job.help': Type.Object({ job_id: Type.String() }),
   'webhook.deliver': Type.Object({ delivery_id: Type.String() }),
 } as const;
 export type QueueJobName = keyof typeof QUEUE_JOBS;

@@ -13,6 +13,7 @@ import { listener } from './listen.js';
 import { migrate } from './migrate.js';
 import { models } from './models.js';
 import { outbox } from './outbox.js';
+import { pieces } from './pieces.js';
 import { supernets } from './supernets.js';
 import { tenants } from './tenants.js';
 import { uploads } from './uploads.js';
@@ -40,6 +41,7 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
     datasets: datasets(db, sql),
     supernets: supernets(db, sql),
     jobs: { ...jobs(db, sql), ...leases(db) },
+    pieces: pieces(sql),
     models: models(db),
     uploads: uploads(db),
     webhooks: webhooks(db),

@@ -39,7 +39,8 @@ const SETTINGS = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
   shared_buffers: '32MB',
-  max_connections: '60',
+  // A worker takes up to fifteen where the queue is here too, and by default there is one a core.
+  max_connections: '300',
   max_wal_size: '256MB',
   log_checkpoints: 'off',
 };

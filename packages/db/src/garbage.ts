@@ -12,6 +12,8 @@ export const outputFolder = (job: Pick<JobRow, 'kind' | 'id' | 'attempt'>): stri
   `${job.kind === 'pretrain' ? 'supernets' : 'models'}/${job.id}-${job.attempt}/`;
 /** Where the attempts at a job keep its checkpoints. */
 export const jobFolder = (id: string): string => `jobs/${id}/`;
+/** Where pieces of a job keep what they are made from, and what is made. */
+export const piecesFolder = (id: string): string => `${jobFolder(id)}pieces/`;
 /** Everything of a dataset but an archive that came in parts. */
 export const datasetFolder = (id: string): string => `datasets/${id}/`;
 

@@ -10,5 +10,5 @@ export {
   MAX_FAILURES,
   WORKER_SEEN_MS,
 } from './types.js';
-export { datasetFolder, outputFolder } from './garbage.js';
+export { datasetFolder, outputFolder, piecesFolder } from './garbage.js';
 export type * from './types.js';

@@ -4,6 +4,7 @@ import { Prisma } from './generated/client.js';
 import { json, type Tx } from './client.js';
 import { discard, jobFolder, outputFolder } from './garbage.js';
 import { enqueue, runEntry } from './outbox.js';
+import { dropPieces } from './pieces.js';
 import type { JobRow } from './rows.js';
 import { MAX_FAILURES, type Json, type NewEvent } from './types.js';
 import { announce } from './webhooks.js';
@@ -91,6 +92,7 @@ export async function finish(
   await setStatus(tx, job, status, { ...NO_LEASE, finishedAt: new Date(), ...columns }, detail);
   await addEvents(tx, job, [{ type: 'done', data: { status, ...detail } }]);
   await tx.checkpoint.deleteMany({ where: { jobId: job.id } });
+  await dropPieces(tx, job.id);
   const outputs = status === 'succeeded' || job.attempt === 0 ? [] : [outputFolder(job)];
   await discard(tx, [jobFolder(job.id), ...outputs]);
 }

@@ -55,6 +55,7 @@ export interface Database {
   readonly datasets: Datasets;
   readonly supernets: Supernets;
   readonly jobs: Jobs;
+  readonly pieces: Pieces;
   readonly models: Models;
   readonly uploads: Uploads;
   readonly webhooks: Webhooks;
@@ -373,6 +374,65 @@ export interface Jobs {
   counts(): Promise<Partial<Record<JobStatus, number>>>;
 }
 
+/** A part of a job's work. `id`: a hash of all that its result depends on besides the job's images and seed. */
+export interface NewPiece {
+  readonly id: string;
+  /** Only workers whose engine is called the same may take it: others would get other bytes. */
+  readonly engine: string;
+  /** JSON, written and read by workers only. */
+  readonly spec: unknown;
+}
+export interface FinishedPiece {
+  readonly id: string;
+  /** JSON; its keys keep their order. */
+  readonly result: unknown;
+}
+/** A helper's right to one piece. Once it has run out, its answer is refused. */
+export interface PieceLease {
+  readonly jobId: string;
+  readonly id: string;
+  readonly token: string;
+}
+export interface PieceClaim {
+  readonly lease: PieceLease;
+  readonly spec: unknown;
+}
+/** Who asks for a piece. */
+export interface PieceTaker {
+  readonly worker: string;
+  readonly engine: string;
+  /** This host has no room beside the job's own worker: only pieces of jobs on others. null: any. */
+  readonly otherHostThan: string | null;
+}
+/** Parts of running jobs: offered and done by the job's own worker under the job's lease, and by helpers under theirs. */
+export interface Pieces {
+  /** Those that are there stay as they are, with their results. Wakes so many workers. Throws LeaseLost. */
+  offer(lease: Lease, pieces: readonly NewPiece[], wake: number): Promise<void>;
+  /**
+   * Hands in what the job's worker did, takes the first of `wanted` that nobody does (null: none), and tells which of
+   * them are done. What is taken stays the attempt's, and is free again for the next attempt. Throws LeaseLost.
+   * `impatient`: takes one from a helper where nobody's is left.
+   */
+  next(
+    lease: Lease,
+    step: { wanted: readonly string[]; finished: readonly FinishedPiece[]; impatient: boolean },
+  ): Promise<{ taken: string | null; done: FinishedPiece[] }>;
+  /** Removes what is not done. */
+  withdraw(lease: Lease): Promise<void>;
+  /** The last piece of a running job that nobody does; null: none that this one may take. */
+  claim(jobId: string, taker: PieceTaker, leaseMs: number): Promise<PieceClaim | null>;
+  /** false: the lease is lost, as with `complete`. */
+  renew(lease: PieceLease, leaseMs: number): Promise<boolean>;
+  /** false: refused, because the lease has run out, the piece has been taken by another, or the job has ended. */
+  complete(lease: PieceLease, result: unknown): Promise<boolean>;
+  /** Gives a piece back undone and wakes another worker. After some failures only the job's own worker takes it. */
+  release(lease: PieceLease, failed: boolean): Promise<void>;
+  /** What a job asks for; null: there is no such job. */
+  job(id: string): Promise<{ tenant: string; request: JobRequest } | null>;
+  /** To be told after a refused answer: what it left in the store becomes garbage, if the job has ended. */
+  late(jobId: string): Promise<void>;
+}
+
 export interface Models {
   get(tenant: string, id: string): Promise<Model | null>;
   list(tenant: string, page?: PageOptions): Promise<Page<Model>>;
@@ -420,6 +480,8 @@ export interface Workers {
   present(id: string, engine: WorkerEngine): Promise<void>;
   /** A worker ends. */
   gone(id: string): Promise<void>;
+  /** How many other workers with an engine of this name are there, on this host and on others. */
+  others(id: string, engine: string): Promise<{ here: number; elsewhere: number }>;
   /** The different engines of the workers that said so in the last WORKER_SEEN_MS. */
   engines(): Promise<WorkerEngine[]>;
 }

@@ -16,6 +16,17 @@ export function workers(db: Client): Workers {
     async gone(id) {
       await db.worker.deleteMany({ where: { id } });
     },
+    async others(id, engine) {
+      // Workers are called HOST-PID.
+      const [found] = await db.$queryRaw<{ here: number; elsewhere: number }[]>`
+        SELECT (count(*) FILTER (WHERE same))::int AS here, (count(*) FILTER (WHERE NOT same))::int AS elsewhere
+        FROM (
+          SELECT regexp_replace(id, '-[0-9]+$', '') = regexp_replace(${id}, '-[0-9]+$', '') AS same FROM workers
+          WHERE id <> ${id} AND engine->>'name' = ${engine}
+            AND seen_at > now() - ${WORKER_SEEN_MS} * interval '1 millisecond'
+        ) AS w`;
+      return found!;
+    },
     async engines() {
       const rows = await db.$queryRaw<{ engine: WorkerEngine }[]>`
         SELECT DISTINCT engine FROM workers

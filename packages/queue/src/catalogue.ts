@@ -18,6 +18,8 @@ export const CATALOGUE: Readonly<Record<QueueJobName, JobRule>> = {
   'dataset.validate': { timeoutMs: 2 * 3600_000, attempts: 3, backoffMs: 2000 },
   // A training job has its own budget, kept by its trainer.
   'job.run': { timeoutMs: null, attempts: 3, backoffMs: 2000 },
+  // One that is lost costs time and nothing else: the job's own worker does what nobody takes.
+  'job.help': { timeoutMs: null, attempts: 3, backoffMs: 2000 },
   // A receiver that does not answer is tried again by way of the outbox, hours later if need be.
   'webhook.deliver': { timeoutMs: 60_000, attempts: 3, backoffMs: 2000 },
 };

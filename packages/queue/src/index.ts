@@ -1,3 +1,3 @@
 export { openQueue } from './open.js';
 export { CATALOGUE, type JobRule } from './catalogue.js';
-export type { Queue, QueueCounts, Handler, AddOptions, Closable, QueueOptions } from './queue.js';
+export type { Queue, QueueCounts, Handler, AddOptions, Closable, Intake, QueueOptions } from './queue.js';

@@ -1,7 +1,7 @@
 import { QUEUE_JOBS, type QueueJobName, type QueuePayload } from '@ntaa/contracts';
 import { postgresBackend, redisBackend, type Backend, type BullQueue, type BullWorker } from './backends.js';
 import { CATALOGUE } from './catalogue.js';
-import type { Closable, Handler, Queue, QueueCounts, QueueOptions } from './queue.js';
+import type { Closable, Handler, Intake, Queue, QueueCounts, QueueOptions } from './queue.js';
 
 const NAMES = Object.keys(QUEUE_JOBS) as QueueJobName[];
 /** A queue job whose worker has not renewed its lock for so long is given to another, milliseconds. */
@@ -90,7 +90,7 @@ function startWorker<N extends QueueJobName>(
   concurrency: number,
   handler: Handler<N>,
   onError: (error: Error) => void,
-): Closable & { ready: Promise<unknown> } {
+): Intake & { ready: Promise<unknown> } {
   const rule = CATALOGUE[name];
   const closing = new AbortController();
   // BullMQ hands its signal only to processors with three parameters.
@@ -109,6 +109,8 @@ function startWorker<N extends QueueJobName>(
   let closed: Promise<void> | null = null;
   return {
     ready: worker.waitUntilReady(),
+    pause: () => worker.pause(true),
+    resume: () => worker.resume(),
     close() {
       closing.abort();
       closed ??= worker.close();

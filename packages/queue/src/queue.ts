@@ -20,6 +20,12 @@ export interface Closable {
   /** Takes no new jobs, aborts the running ones' signal, and resolves when their handlers have ended. */
   close(): Promise<void>;
 }
+/** What hands a process its queue jobs. */
+export interface Intake extends Closable {
+  /** Takes no new jobs, those being handled go on. One that was being fetched may still come. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+}
 export interface QueueCounts {
   readonly waiting: number;
   readonly active: number;
@@ -34,7 +40,7 @@ export interface Queue {
   readonly backend: 'redis' | 'postgres';
   add<N extends QueueJobName>(name: N, payload: QueuePayload<N>, options: AddOptions): Promise<void>;
   /** Starts `concurrency` handlers in this process. A second handler of the same name is an error. */
-  work<N extends QueueJobName>(name: N, concurrency: number, handler: Handler<N>): Promise<Closable>;
+  work<N extends QueueJobName>(name: N, concurrency: number, handler: Handler<N>): Promise<Intake>;
   /** Is a queue job with this id waiting, delayed or active? */
   has(name: QueueJobName, dedupe: string): Promise<boolean>;
   counts(): Promise<Record<QueueJobName, QueueCounts>>;

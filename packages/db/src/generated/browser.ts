@@ -83,6 +83,11 @@ export type Upload = Prisma.UploadModel
  */
 export type Worker = Prisma.WorkerModel
 /**
+ * Model Piece
+ * Parts of running jobs' work that any worker may do. Each is a function of its job and of what its id is a hash of.
+ */
+export type Piece = Prisma.PieceModel
+/**
  * Model Garbage
  * Objects to be deleted: a key, or all below it where it ends in '/'.
  */

@@ -410,6 +410,7 @@ export const ModelName = {
   IdempotencyKey: 'IdempotencyKey',
   Upload: 'Upload',
   Worker: 'Worker',
+  Piece: 'Piece',
   Garbage: 'Garbage',
   AuditEntry: 'AuditEntry',
   ComputeUsage: 'ComputeUsage',
@@ -430,7 +431,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "tenant" | "apiKey" | "dataset" | "supernet" | "job" | "jobEvent" | "candidate" | "checkpoint" | "model" | "outbox" | "idempotencyKey" | "upload" | "worker" | "garbage" | "auditEntry" | "computeUsage" | "webhook" | "webhookDelivery"
+    modelProps: "tenant" | "apiKey" | "dataset" | "supernet" | "job" | "jobEvent" | "candidate" | "checkpoint" | "model" | "outbox" | "idempotencyKey" | "upload" | "worker" | "piece" | "garbage" | "auditEntry" | "computeUsage" | "webhook" | "webhookDelivery"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1396,6 +1397,80 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    Piece: {
+      payload: Prisma.$PiecePayload<ExtArgs>
+      fields: Prisma.PieceFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.PieceFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.PieceFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>
+        }
+        findFirst: {
+          args: Prisma.PieceFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.PieceFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>
+        }
+        findMany: {
+          args: Prisma.PieceFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>[]
+        }
+        create: {
+          args: Prisma.PieceCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>
+        }
+        createMany: {
+          args: Prisma.PieceCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.PieceCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>[]
+        }
+        delete: {
+          args: Prisma.PieceDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>
+        }
+        update: {
+          args: Prisma.PieceUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>
+        }
+        deleteMany: {
+          args: Prisma.PieceDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.PieceUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.PieceUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>[]
+        }
+        upsert: {
+          args: Prisma.PieceUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PiecePayload>
+        }
+        aggregate: {
+          args: Prisma.PieceAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregatePiece>
+        }
+        groupBy: {
+          args: Prisma.PieceGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.PieceGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.PieceCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.PieceCountAggregateOutputType> | number
+        }
+      }
+    }
     Garbage: {
       payload: Prisma.$GarbagePayload<ExtArgs>
       fields: Prisma.GarbageFieldRefs
@@ -2015,6 +2090,26 @@ export const WorkerScalarFieldEnum = {
 export type WorkerScalarFieldEnum = (typeof WorkerScalarFieldEnum)[keyof typeof WorkerScalarFieldEnum]
 
 
+export const PieceScalarFieldEnum = {
+  id: 'id',
+  jobId: 'jobId',
+  tenantId: 'tenantId',
+  position: 'position',
+  engine: 'engine',
+  spec: 'spec',
+  result: 'result',
+  leaseToken: 'leaseToken',
+  leaseUntil: 'leaseUntil',
+  worker: 'worker',
+  failures: 'failures',
+  seconds: 'seconds',
+  claimedAt: 'claimedAt',
+  createdAt: 'createdAt'
+} as const
+
+export type PieceScalarFieldEnum = (typeof PieceScalarFieldEnum)[keyof typeof PieceScalarFieldEnum]
+
+
 export const GarbageScalarFieldEnum = {
   key: 'key',
   due: 'due'
@@ -2388,6 +2483,7 @@ export type GlobalOmitConfig = {
   idempotencyKey?: Prisma.IdempotencyKeyOmit
   upload?: Prisma.UploadOmit
   worker?: Prisma.WorkerOmit
+  piece?: Prisma.PieceOmit
   garbage?: Prisma.GarbageOmit
   auditEntry?: Prisma.AuditEntryOmit
   computeUsage?: Prisma.ComputeUsageOmit

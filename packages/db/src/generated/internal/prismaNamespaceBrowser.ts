@@ -64,6 +64,7 @@ export const ModelName = {
   IdempotencyKey: 'IdempotencyKey',
   Upload: 'Upload',
   Worker: 'Worker',
+  Piece: 'Piece',
   Garbage: 'Garbage',
   AuditEntry: 'AuditEntry',
   ComputeUsage: 'ComputeUsage',
@@ -295,6 +296,26 @@ export const WorkerScalarFieldEnum = {
 } as const
 
 export type WorkerScalarFieldEnum = (typeof WorkerScalarFieldEnum)[keyof typeof WorkerScalarFieldEnum]
+
+
+export const PieceScalarFieldEnum = {
+  id: 'id',
+  jobId: 'jobId',
+  tenantId: 'tenantId',
+  position: 'position',
+  engine: 'engine',
+  spec: 'spec',
+  result: 'result',
+  leaseToken: 'leaseToken',
+  leaseUntil: 'leaseUntil',
+  worker: 'worker',
+  failures: 'failures',
+  seconds: 'seconds',
+  claimedAt: 'claimedAt',
+  createdAt: 'createdAt'
+} as const
+
+export type PieceScalarFieldEnum = (typeof PieceScalarFieldEnum)[keyof typeof PieceScalarFieldEnum]
 
 
 export const GarbageScalarFieldEnum = {

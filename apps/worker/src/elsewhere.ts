@@ -1,0 +1,39 @@
+import { createHash } from 'node:crypto';
+import type { Elsewhere, ObjectRef } from '@ntaa/adaptation';
+import { JobError } from '@ntaa/contracts';
+import type { JobLink } from './link.js';
+import type { WorkStore } from './work-store.js';
+
+/** Objects of a job's pieces: they go when the job has ended. `folder`: see piecesFolder in packages/db. */
+export function pieceObjects(jobId: string, store: WorkStore): Pick<Elsewhere, 'put' | 'get'> {
+  return {
+    /** Called by its hash: equal bytes are kept once. */
+    async put(bytes) {
+      const sha256 = createHash('sha256').update(bytes).digest('hex');
+      return store.put(`jobs/${jobId}/pieces/${sha256}.safetensors`, bytes);
+    },
+    async get({ key, sha256 }: ObjectRef) {
+      const bytes = await store.read(key);
+      if (createHash('sha256').update(bytes).digest('hex') !== sha256)
+        throw new JobError('storage-unavailable', `The stored object ${key} is damaged or was cut off`);
+      return bytes;
+    },
+  };
+}
+
+/** Other workers, by way of the supervisor. */
+export function elsewhere(
+  { jobId }: { jobId: string },
+  link: Pick<JobLink, 'pieces'>,
+  store: WorkStore,
+): Elsewhere {
+  const ask = async <T>(question: Parameters<JobLink['pieces']>[0]): Promise<T> =>
+    (await link.pieces(question)) as T;
+  return {
+    ...pieceObjects(jobId, store),
+    helpers: () => ask({ ask: 'helpers' }),
+    offer: (pieces) => ask({ ask: 'offer', pieces }),
+    next: (step) => ask({ ask: 'next', ...step }),
+    withdraw: () => ask({ ask: 'withdraw' }),
+  };
+}

@@ -1,0 +1,120 @@
+/** This worker's help with one job of another: a forked child that stays for the job's pieces, and their leases. */
+import type { PieceClaim, PieceLease, PieceTaker } from '@ntaa/db';
+import type { PieceSpec } from '@ntaa/adaptation';
+import type { Context } from './context.js';
+import { LEASE } from './job-attempt.js';
+import { forkChild, type ForkedChild } from './forked.js';
+import type { HelpAssignment } from './protocol.js';
+
+/** Most pieces are done before their lease has to be renewed, ms. */
+const HEARTBEAT = 4000;
+
+/** A child that is there saves the start of another: so long it waits for more pieces of its job, ms. */
+const PATIENCE = 60_000;
+
+export class Helping {
+  readonly jobId: string;
+  /** Resolves when the child is gone and holds nothing any more. */
+  readonly ended: Promise<void>;
+  /** Resolves when it first finds nothing to do. */
+  readonly first: Promise<void>;
+  readonly #context: Context;
+  readonly #taker: PieceTaker;
+  readonly #child: ForkedChild;
+  #held: PieceLease | null = null;
+  #answered: (result: unknown) => void = () => undefined;
+  #gone = false;
+  #left = false;
+  #busy = false;
+  #rest: NodeJS.Timeout | undefined;
+
+  /** Begins with a piece that it has claimed. */
+  constructor(context: Context, taker: PieceTaker, assignment: HelpAssignment, claim: PieceClaim) {
+    this.jobId = assignment.jobId;
+    this.#context = context;
+    this.#taker = taker;
+    this.#child = forkChild(
+      assignment,
+      async (message) => {
+        if (message.type === 'answer') this.#answered(message.result);
+        if (message.type === 'failed')
+          context.log.warn(
+            { job: this.jobId, failure: message.code, detail: message.detail },
+            'could not help',
+          );
+      },
+      (error) => context.log.warn({ job: this.jobId, err: error }, 'could not help'),
+    );
+    context.log.info({ job: this.jobId, pid: this.#child.pid }, 'helping');
+    this.ended = this.#end();
+    this.first = this.work(claim);
+  }
+
+  get idle(): boolean {
+    return !this.#busy && !this.#gone;
+  }
+
+  /** Does pieces until there is none that it may take, beginning with one that it has. Never rejects. */
+  async work(first: PieceClaim | null = null): Promise<void> {
+    const { pieces } = this.#context.db;
+    this.#busy = true;
+    clearTimeout(this.#rest);
+    const heart = setInterval(() => void this.#renew(), HEARTBEAT);
+    try {
+      let claim = first ?? (await this.#claim());
+      while (claim) {
+        this.#held = claim.lease;
+        const answer = await this.#answerTo(claim.spec as PieceSpec);
+        this.#held = null;
+        if (answer === null) return await pieces.release(claim.lease, !this.#left);
+        if (!(await pieces.complete(claim.lease, answer.result))) await pieces.late(this.jobId);
+        claim = await this.#claim();
+      }
+    } catch (error) {
+      // Whoever cannot reach the database helps nobody; leases run out by themselves.
+      this.#context.log.warn({ job: this.jobId, err: error }, 'could not help');
+      this.#child.kill();
+    } finally {
+      clearInterval(heart);
+      this.#busy = false;
+      this.#rest = setTimeout(() => void this.leave(), PATIENCE).unref();
+    }
+  }
+
+  /** Leaves at once, whatever it is at. */
+  leave(): Promise<void> {
+    this.#left = true;
+    this.#child.kill();
+    return this.ended;
+  }
+
+  #claim(): Promise<PieceClaim | null> {
+    return this.#gone || this.#left
+      ? Promise.resolve(null)
+      : this.#context.db.pieces.claim(this.jobId, this.#taker, LEASE);
+  }
+
+  /** null: the child is gone. */
+  #answerTo(spec: PieceSpec): Promise<{ result: unknown } | null> {
+    if (this.#gone || this.#left) return Promise.resolve(null);
+    const answered = new Promise<{ result: unknown }>((resolve) => {
+      this.#answered = (result) => resolve({ result });
+    });
+    this.#child.give(spec);
+    return Promise.race([answered, this.#child.ended.then(() => null)]);
+  }
+
+  async #renew(): Promise<void> {
+    const held = this.#held;
+    if (!held) return;
+    const kept = await this.#context.db.pieces.renew(held, LEASE).catch(() => true);
+    // Its answer would be refused.
+    if (!kept && this.#held === held) this.#child.kill();
+  }
+
+  async #end(): Promise<void> {
+    const { stderr, killed } = await this.#child.ended;
+    this.#gone = true;
+    this.#context.log.info({ job: this.jobId, ...(!killed && { stderr }) }, 'helped');
+  }
+}
