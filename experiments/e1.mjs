@@ -12,16 +12,16 @@ export async function experiment(lab, seeds) {
   };
   for (const seed of seeds) {
     const job = await lab.job(seed);
-    const { genotype, passes, transferPasses, supernet: tensors } = job;
+    const { genotype, passes, mixing, transferPasses, supernet: tensors } = job;
     const left = passes - transferPasses;
     const inherited = (other) =>
-      lab.trained(other, { seed, weights: { of: `job ${seed}`, tensors }, passes: left });
+      lab.trained(other, { seed, weights: { of: `job ${seed}`, tensors }, passes: left, mixing });
     add('ntaa', 'NTAA, the whole job', job);
-    const wpf = { seed, weights: 'source', passes };
+    const wpf = { seed, weights: 'source', passes, mixing };
     add('wpf', 'WP&F, hand-designed architecture', await lab.trained(lab.hand, wpf));
     add('wpf-source-best', 'WP&F, source-best architecture', await lab.trained(source.genotype, wpf));
     add('ntaa-source-weights', "NTAA's architecture, source weights", await lab.trained(genotype, wpf));
-    const scratch = { seed, weights: 'random', passes };
+    const scratch = { seed, weights: 'random', passes, mixing };
     add('scratch', "NTAA's architecture from scratch", await lab.trained(genotype, scratch));
     add('hand-inherited', 'hand-designed architecture, inherited weights', await inherited(lab.hand));
     const drawn = [];
@@ -30,11 +30,11 @@ export async function experiment(lab, seeds) {
   }
   // The dear ones last.
   for (const seed of seeds) {
-    const { genotype, passes } = await lab.job(seed);
-    const whole = { seed, weights: 'source', passes };
+    const { genotype, passes, mixing } = await lab.job(seed);
+    const whole = { seed, weights: 'source', passes, mixing };
     if (!lab.without.includes('largest'))
       add('largest', 'WP&F, largest network', await lab.trained(largest(lab.space), whole));
-    const longer = { seed, weights: 'random', passes: 3 * passes };
+    const longer = { seed, weights: 'random', passes: 3 * passes, mixing };
     if (!lab.without.includes('scratch-3x'))
       add(
         'scratch-3x',

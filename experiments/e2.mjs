@@ -14,8 +14,8 @@ export async function experiment(lab, seeds) {
   const genotypes = lab.draw(ARCHITECTURES, [0, Infinity], 'ranking');
   const rows = [];
   for (const seed of seeds) {
-    const { supernet: tensors, passes, transferPasses } = await lab.job(seed);
-    const given = { seed, weights: { of: `job ${seed}`, tensors } };
+    const { supernet: tensors, passes, mixing, transferPasses } = await lab.job(seed);
+    const given = { seed, mixing, weights: { of: `job ${seed}`, tensors } };
     const tuned = [];
     for (const genotype of genotypes)
       tuned.push(

@@ -12,8 +12,8 @@ export async function experiment(lab, seeds) {
     arms.get(name).results.push(result);
   };
   for (const seed of seeds) {
-    const { genotype, passes, transferPasses, supernet } = await lab.job(seed);
-    const given = { seed, passes: passes - transferPasses };
+    const { genotype, passes, mixing, transferPasses, supernet } = await lab.job(seed);
+    const given = { seed, passes: passes - transferPasses, mixing };
     const own = { of: `job ${seed}`, tensors: supernet };
     add('matched', 'weights of its own job', await lab.trained(genotype, { ...given, weights: own }));
     const other = await lab.job(seed + OTHER, { split: seed, transferOnly: true });

@@ -8,10 +8,12 @@ export async function experiment(lab, seeds) {
     for (const searched of DOMAINS) {
       const results = [];
       for (const seed of seeds) {
-        const { supernet: tensors, passes, transferPasses } = await lab.job(seed, { set });
+        const { supernet: tensors, passes, mixing, transferPasses } = await lab.job(seed, { set });
         const { genotype } = await lab.job(seed, { set: searched });
         const weights = { of: `job ${seed}`, tensors };
-        results.push(await lab.trained(genotype, { seed, set, weights, passes: passes - transferPasses }));
+        results.push(
+          await lab.trained(genotype, { seed, set, weights, passes: passes - transferPasses, mixing }),
+        );
       }
       const about = `on ${set}, the architecture that was searched on ${searched}`;
       parts.push({ name: `${set}-from-${searched}`, about, own: set === searched, results });

@@ -158,6 +158,7 @@ class Lab {
         ...this.#graded(data, outcome.metrics, outcome.predictions),
         ...{ genotype: outcome.genotype, macs: outcome.macs, params: outcome.params, passes, finalists },
         ...{ raced: raced.map(({ loss, error, quality }) => ({ loss, error, quality })), tau: last.tau },
+        mixing: plan.mixing,
         transferPasses: plan.transferSteps * plan.batchSize.transfer,
         archive: archive.map(({ key, macs, loss, error, quality }) => ({ key, macs, loss, error, quality })),
         ...{ seconds: outcome.seconds, supernet },
@@ -188,12 +189,13 @@ class Lab {
    * Trains `genotype` for `passes` image passes from `weights` (`source`, `random`, or `{ of, tensors }`: an adapted
    * supernet's) under the schedule of finetuning, on training and validation images, and reads the test split.
    */
-  async trained(genotype, { seed, split = seed, set = this.settings.set, weights, passes }) {
+  async trained(genotype, { seed, split = seed, set = this.settings.set, weights, passes, mixing = 0 }) {
     const from = weights.of ?? weights;
-    const key = { what: 'trained', genotype, seed, split, set, weights: from, passes };
+    const key = { what: 'trained', genotype, seed, split, set, weights: from, passes, mixing };
     return this.cached(key, async () => {
       const data = await this.target(split, set);
       const run = this.run(data, seed);
+      run.state.plan.mixing = mixing;
       const net = this.#start(run, genotype, weights);
       const began = Date.now();
       const done = await finetune(run, net, {

@@ -1,5 +1,14 @@
 import type { Genotype, Metrics, SearchSpace, StopReason } from '@ntaa/contracts';
-import { cost, frozenSpace, headOutputs, largest, restrictResolutions, smallest, taskSpace } from '@ntaa/nas';
+import {
+  cost,
+  frozenSpace,
+  headOutputs,
+  largest,
+  restrictResolutions,
+  smallest,
+  taskSpace,
+  fixedArchitecture,
+} from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
 import { begin, resume, type AdaptInput } from './begin.js';
@@ -7,10 +16,11 @@ import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
 import { chooseCurve } from './curves.js';
 import { rescore } from './evaluate.js';
-import { baselineNet, finetune, finetuningImages, fixedArchitecture, test } from './finetune.js';
+import { baselineNet, finetune, finetuningImages, test } from './finetune.js';
 import { evidenceOf, measureGain, type Evidence } from './gain.js';
 import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
 import { finetuneStepsLeft, RACE, restAfterRace, searchRounds } from './plan.js';
+import { mixingFor } from './mixing.js';
 import { finalist, raceOne, SharedRace } from './race.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
@@ -177,6 +187,7 @@ class Adaptation {
     const net = this.#supernet();
     try {
       if (state.cut !== 'user') await search(run, net);
+      if (state.cut !== 'user') state.plan.mixing = mixingFor(run, net);
       state.finalists = finalists(run, this.#fixed);
       // A stopped job keeps the best it has and trains no further.
       if (state.cut === 'user') state.finalists.splice(1);

@@ -3,6 +3,7 @@ import { JobError } from '@ntaa/contracts';
 import {
   cost,
   Distribution,
+  fixedArchitecture,
   headOutputs,
   largest,
   nearestAchievable,
@@ -16,7 +17,7 @@ import { taskFor } from '@ntaa/tasks';
 import { decodeCheckpoint } from './checkpoint.js';
 import type { Crew } from './crew.js';
 import { calibrationSubset } from './evaluate.js';
-import { finetuningImages, fixedArchitecture } from './finetune.js';
+import { finetuningImages } from './finetune.js';
 import { initialiseHead } from './head.js';
 import { isLinear } from './linear-evaluation.js';
 import { measureLatency } from './latency.js';

@@ -1,5 +1,5 @@
 import type { Genotype, Metrics, SearchSpace } from '@ntaa/contracts';
-import { cost, handDesigned, largest, smallest, violation } from '@ntaa/nas';
+import { fixedArchitecture, largest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
 import { answers, calibrationSubset } from './evaluate.js';
@@ -30,8 +30,6 @@ interface FinetuneOptions {
   deadline: number | null;
   message: string;
   images: readonly number[];
-  /** See Hyperparameters. */
-  mixing?: number;
 }
 
 /** Finetunes an extracted architecture in place, for a part of the schedule. Returns its averaged weights as a network. */
@@ -48,7 +46,7 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
     batchSize: state.plan.batchSize.finetune,
     path: [seed, 'finetune'],
     peak: FINETUNE_RATE,
-    hyperparameters: { weightDecay: 5e-4, headRate: 1, mixing: options.mixing ?? 0 },
+    hyperparameters: { weightDecay: 5e-4, headRate: 1, mixing: state.plan.mixing },
     sample: () => [genotype],
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: true,
@@ -98,34 +96,4 @@ export function baselineNet(
   const net = extract(supernet, genotype);
   supernet.dispose();
   return net;
-}
-
-/**
- * What somebody who does not search would take: the middle architecture, or, where the constraints forbid it, the
- * largest architecture with the same block everywhere that they allow.
- */
-export function fixedArchitecture(
-  space: SearchSpace,
-  outputs: number,
-  constraints: Run['constraints'],
-): Genotype {
-  const allowed = (genotype: Genotype): boolean =>
-    violation(cost(space, genotype, outputs), constraints) === 0;
-  const hand = handDesigned(space);
-  if (allowed(hand)) return hand;
-  const uniform = space.resolutions.flatMap((resolution) =>
-    Array.from({ length: Math.max(...space.stages.map((s) => s.blocks.length)) }, (_, depth) =>
-      space.stages[0]!.blocks[0]!.expands.map((expand) => ({
-        space: space.name,
-        resolution,
-        stages: space.stages.map((stage) =>
-          stage.blocks
-            .slice(0, Math.max(stage.minDepth, Math.min(depth + 1, stage.blocks.length)))
-            .map((block) => ({ kernel: block.kernels[0]!, expand })),
-        ),
-      })),
-    ).flat(),
-  );
-  const macs = (genotype: Genotype): number => cost(space, genotype, outputs).macs;
-  return uniform.filter(allowed).reduce((a, b) => (macs(b) > macs(a) ? b : a), smallest(space));
 }

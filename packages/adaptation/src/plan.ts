@@ -21,6 +21,8 @@ export interface Plan {
   /** Of the chosen network's training; null until the race is over. */
   finetuneDeadline: number | null;
   deadline: number | null;
+  /** Probability that finetuning mixes images with each other; known when the search is over, 0 until then. */
+  mixing: number;
   /** The clock, not the schedule's own ceiling, decided how long training lasts. */
   bounded: boolean;
 }
@@ -76,6 +78,7 @@ export function makePlan(input: PlanInput): Plan {
       finetuneDeadline: null,
       deadline,
       bounded: false,
+      mixing: 0,
     };
   }
 
@@ -100,6 +103,7 @@ export function makePlan(input: PlanInput): Plan {
     finetuneDeadline: null,
     deadline,
     bounded: transfer < EPOCHS.maxTransfer,
+    mixing: 0,
   };
 }
 
@@ -192,6 +196,7 @@ export function makePretrainPlan(
     finetuneDeadline: null,
     deadline,
     bounded: false,
+    mixing: 0,
   };
 }
 

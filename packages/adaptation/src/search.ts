@@ -137,10 +137,16 @@ export function finalists(run: Run, fixed: Genotype): Genotype[] {
   return [...byKey.values()].slice(0, RACE.finalists);
 }
 
+/**
+ * Losses closer than this, in standard errors, are a tie, and the cheaper finalist wins it. Little, because so early in
+ * its finetuning a small network is ahead of what it will be.
+ */
+const TIE = 0.1;
+
 /** Of the finalists the one with the least validation loss after its finetuning, or a cheaper one that is as good. */
 export function winner(run: Run, costs: readonly number[]): number {
   const { raced } = run.state;
   const best = raced.reduce((a, b) => (b.loss < a.loss ? b : a));
-  const candidates = raced.map((_, i) => i).filter((i) => raced[i]!.loss <= best.loss + 0.25 * best.error);
+  const candidates = raced.map((_, i) => i).filter((i) => raced[i]!.loss <= best.loss + TIE * best.error);
   return candidates.reduce((a, b) => (costs[b]! < costs[a]! ? b : a));
 }

@@ -1,5 +1,12 @@
 import type { Preprocessing } from '@ntaa/contracts';
-import { BatchLoader, mix, PackedImages, type AugmentPolicy, type Mixed, type PackedHandle } from '@ntaa/data';
+import {
+  BatchLoader,
+  mix,
+  PackedImages,
+  type AugmentPolicy,
+  type Mixed,
+  type PackedHandle,
+} from '@ntaa/data';
 import { lookUp, tf } from '@ntaa/engine';
 import { Rng } from '@ntaa/random';
 import type { Sampler, SliceColumn, Targets, Task, Truth } from '@ntaa/tasks';

@@ -3,7 +3,7 @@ import {
   canonical,
   cost,
   Distribution,
-  handDesigned,
+  fixedArchitecture,
   largest,
   paretoFront,
   smallest,
@@ -94,7 +94,8 @@ export function draw(
   count: number,
 ): Genotype[] {
   const rng = new Rng(run.seed, 'candidates', round);
-  const anchors = round === 0 ? [handDesigned(net.space), largest(net.space), smallest(net.space)] : [];
+  const usual = fixedArchitecture(net.space, net.outputs, run.constraints);
+  const anchors = round === 0 ? [usual, largest(net.space), smallest(net.space)] : [];
   const known = new Set(run.state.archive.map((record) => record.key));
   const wanted: Genotype[] = [];
   for (let tries = 0; wanted.length < count && tries < 100 * count; tries++) {

@@ -1,5 +1,6 @@
 /** Search spaces, genotypes, costs and the search over them. Pure: no tensors, no files, no clocks. */
 export { cost, costRange, nearestAchievable, violation, type Unreachable } from './cost.js';
+export { fixedArchitecture } from './fixed.js';
 export { Distribution } from './distribution.js';
 export { decode, encode, genes, type Gene, type Genome } from './genome.js';
 export { canonical, parseCanonical } from './canonical.js';
