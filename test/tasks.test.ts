@@ -267,6 +267,9 @@ it('finds people again whom it has never seen, by the protocol recomputed from t
   const done = await run({ task: 're-identification', dataset: 'pedestrians', baseline: false });
   const { job, testPaths, files, manifest } = done;
   expect(manifest.outputs[0]!.name).toBe('embedding');
+  // Pictures twice as tall as wide are looked at as such: answers() below feeds the file what its manifest says.
+  expect(manifest.preprocessing).toMatchObject({ width: 24, height: 48 });
+  expect(job.result!.input).toEqual({ width: 24, height: 48 });
   expect(manifest.labels).toEqual([]);
   const rows = await answers(done, testPaths);
   const boxes = testPaths.map((path) => /(\d+)-(\d+)-/.exec(path)!.slice(1).map(Number));
@@ -285,8 +288,10 @@ it('finds people again whom it has never seen, by the protocol recomputed from t
   const prediction = await predictOne(job, testPaths[0]!);
   if (!('embedding' in prediction)) throw new Error('no embedding was predicted');
   expect(Math.hypot(...prediction.embedding)).toBeCloseTo(1, 4);
+  prediction.embedding.forEach((value, c) => expect(Math.abs(value - rows[0]![c]!)).toBeLessThan(1e-4));
   await searchGallery(job.result!.model!, testPaths);
-  expect(card(files)).toMatch(/Mean average precision/);
+  expect(card(files)).toMatch(/24 x 48 px after preprocessing[\s\S]*Mean average precision/);
+  expect(files.get('report.html')!.toString()).toContain('24 x 48 px');
 }, 300_000);
 
 it('adapts to a domain without its labels, which change nothing of the model', async () => {

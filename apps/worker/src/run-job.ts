@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   adapt,
+  aspectFor,
   Interrupted,
   prepareDomains,
   prepareTarget,
@@ -17,9 +18,10 @@ import { killPoint } from '@ntaa/config';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
 import { initEngine, type EngineInfo } from '@ntaa/engine';
-import { tinySpace } from '@ntaa/nas';
+import { inputSize, taskSpace, tinySpace } from '@ntaa/nas';
 import { ObjectMissing } from '@ntaa/storage';
 import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/supernet';
+import type { Task } from '@ntaa/tasks';
 import { publishModel } from './publish-model.js';
 import { publishSupernet } from './publish-supernet.js';
 import type { JobLink } from './link.js';
@@ -99,6 +101,7 @@ async function runAdapt(
           metrics,
           macs,
           params,
+          input: inputSize(taskSpace(request.task, supernet.space, data.aspect), outcome.genotype),
           ...(baseline && { baseline }),
           ...(largest && { largest }),
           search,
@@ -169,14 +172,16 @@ async function loadSupernet({ supernet }: JobAssignment, store: WorkStore): Prom
 async function fetchDataset(
   { pack }: AssignedDataset,
   store: WorkStore,
-  { folder, space }: { folder: string; space: SearchSpace },
+  { folder, space, task }: { folder: string; space: SearchSpace; task: Task['name'] },
 ) {
   await mkdir(folder, { recursive: true });
   const indexFile = join(folder, 'index.json');
   await store.fetch(pack.index.key, indexFile, pack.index.sha256);
   const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
   const packed = new Map<number, string>();
-  for (const resolution of usefulResolutions(space, index)) {
+  // Sets are decoded in advance for square inputs.
+  const square = aspectFor(task, index) === 1;
+  for (const resolution of square ? usefulResolutions(space, index) : []) {
     const ref = pack.packed[resolution];
     if (!ref) continue;
     packed.set(resolution, join(folder, `fetched-${resolution}.bin`));
@@ -205,9 +210,11 @@ async function fetchData(
   const onProgress = (fraction: number, message: string): void =>
     link.progress('prepare', { fraction: 0.03 * fraction, eta_seconds: null, message });
   onProgress(0, 'fetching the images');
+  const blind = request.kind === 'pretrain' && request.paradigm === 'self-supervised';
+  const task = request.kind === 'adapt' ? request.task : blind ? 'self-supervised' : 'classification';
   const common = { seed: request.seed ?? 0, space, scratch, onProgress };
   const fetch = (dataset: AssignedDataset, folder: string) =>
-    fetchDataset(dataset, store, { folder: join(scratch, folder), space });
+    fetchDataset(dataset, store, { folder: join(scratch, folder), space, task });
   const target = await fetch(assignment.dataset, 'target');
   if (sourceDataset) {
     const source = await fetch(sourceDataset, 'source');
@@ -215,8 +222,6 @@ async function fetchData(
     announceSplit(assignment, link, data, testPaths);
     return { data, heldOut };
   }
-  const blind = request.kind === 'pretrain' && request.paradigm === 'self-supervised';
-  const task = request.kind === 'adapt' ? request.task : blind ? 'self-supervised' : 'classification';
   const data = await prepareTarget({ ...common, ...target, task });
   announceSplit(
     assignment,

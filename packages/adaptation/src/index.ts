@@ -1,7 +1,14 @@
 export { adapt, type AdaptOutcome, type Outcome } from './adapt.js';
 export type { AdaptInput } from './begin.js';
 export { Interrupted, type Ports } from './ports.js';
-export { packAt, prepareTarget, resolutionsToPack, usefulResolutions, type PrepareInput } from './prepare.js';
+export {
+  aspectFor,
+  packAt,
+  prepareTarget,
+  resolutionsToPack,
+  usefulResolutions,
+  type PrepareInput,
+} from './prepare.js';
 export { prepareDomains } from './prepare-domains.js';
 export { pretrain, type PretrainInput, type PretrainOutcome } from './pretrain.js';
 export { evaluationBatches, type TargetData } from './target-data.js';

@@ -16,8 +16,10 @@ export interface TargetData extends Targets {
    * Only of domain adaptation: 1 for images of the target, whose labels are not known here; 0 for those of the source.
    */
   readonly unlabelled?: Uint8Array;
-  /** One pack a resolution (px), images in the same order. */
+  /** One pack a resolution (px; the width), images in the same order. */
   readonly packs: ReadonlyMap<number, PackedImages>;
+  /** Height : width of the packs; without, 1. */
+  readonly aspect?: number;
   /** Everything of the preprocessing but width and height. */
   readonly preprocessing: Omit<Preprocessing, 'width' | 'height'>;
   readonly policy: AugmentPolicy;
@@ -26,7 +28,7 @@ export interface TargetData extends Targets {
 }
 
 /** A target as another thread gets it: structured-clonable. */
-export interface DataHandle extends Omit<TargetData, 'packs' | 'sliceColumns'> {
+export interface DataHandle extends Omit<TargetData, 'packs' | 'aspect' | 'sliceColumns'> {
   readonly packs: ReadonlyMap<number, PackedHandle>;
 }
 
@@ -55,7 +57,7 @@ const EVAL_BATCH = 100;
 
 /** A training batch, or the part of it that is of one domain. */
 export interface BatchPart {
-  /** [n, r, r, 3]. */
+  /** [n, height, width, 3]. */
   images: tf.Tensor4D;
   labels: Float32Array;
   unlabelled: boolean;
@@ -122,7 +124,8 @@ export class TrainingBatches {
     return this.#streams.map((stream) => {
       const [first, last] = [Math.round(from * share), Math.round(to * share)];
       const { images, labels } = this.#loader(stream, resolution).batch(step, first, last);
-      const shape: [number, number, number, number] = [labels.length, resolution, resolution, 3];
+      const { width, height } = packAt(this.#data, resolution);
+      const shape: [number, number, number, number] = [labels.length, height, width, 3];
       return { images: tf.tensor4d(images, shape), labels, unlabelled: stream.unlabelled };
     });
   }
@@ -143,7 +146,7 @@ export class TrainingBatches {
   }
 }
 
-/** Unaugmented images of `indices`, in order, in batches [<=100, r, r, 3]. Each tensor is disposed when the next is asked for. */
+/** Unaugmented images of `indices`, in order, in batches [<=100, height, width, 3]. Each tensor is disposed when the next is asked for. */
 export function* evaluationBatches(
   data: TargetData,
   indices: readonly number[],
@@ -156,7 +159,7 @@ export function* evaluationBatches(
     const chunk = indices.slice(start, start + batchSize);
     const bytes = new Uint8Array(chunk.length * packed.stride);
     chunk.forEach((index, i) => packed.read(index, bytes, i * packed.stride));
-    const tensor = lookUp(bytes, tables, [chunk.length, resolution, resolution, 3]);
+    const tensor = lookUp(bytes, tables, [chunk.length, packed.height, packed.width, 3]);
     try {
       yield tensor;
     } finally {
