@@ -5,9 +5,10 @@ import { dirname, join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import sharp from 'sharp';
 import yazl from 'yazl';
-import { packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
+import { aspectFor, packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
 import { ingest } from '../../packages/data/lib/index.js';
 import { tinySpace } from '../../packages/nas/lib/index.js';
+import { pictures, taskSets } from './task-sets.mjs';
 
 const require = createRequire(import.meta.url);
 
@@ -15,20 +16,24 @@ const require = createRequire(import.meta.url);
 export async function dataset(name, scratch) {
   const folder = join(scratch, name.replace(/[^a-z0-9]+/gi, '-'));
   mkdirSync(folder, { recursive: true });
-  const archive = sets[name] ? await pack(sets[name](), `${folder}.zip`) : name;
+  const archive = sets[name] ? await archiveOf(sets[name](), `${folder}.zip`) : name;
   const { index } = await ingest({ archive, out: folder, scratch });
   return { folder, index };
 }
 
-/** The set's pixels at every resolution that `tiny` may use, decoded once for all seeds: files in its folder. */
-export async function packs(folder, index) {
+/**
+ * The set's pixels at every resolution that `tiny` may use for the task, decoded once for all seeds: files in its folder.
+ */
+export async function packs(folder, index, task = 'classification') {
   const found = new Map();
-  for (const resolution of usefulResolutions(tinySpace, index))
-    found.set(resolution, await packAt({ images: join(folder, 'images.bin'), index }, resolution, folder));
+  const aspect = aspectFor(task, index);
+  const images = join(folder, 'images.bin');
+  for (const resolution of usefulResolutions(tinySpace, index, aspect))
+    found.set(resolution, await packAt({ images, index }, resolution, folder, aspect));
   return found;
 }
 
-async function pack(images, archive) {
+async function archiveOf(images, archive) {
   const zip = new yazl.ZipFile();
   for await (const { path, bytes } of images) zip.addBuffer(bytes, path);
   zip.end();
@@ -36,7 +41,7 @@ async function pack(images, archive) {
   return archive;
 }
 
-const sets = { mnist, emoji };
+const sets = { mnist, emoji, 'emoji-google': () => emoji('google'), ...taskSets };
 
 /** The first 2,000 training images of MNIST. */
 async function* mnist() {
@@ -52,12 +57,7 @@ async function* mnist() {
   }
 }
 
-/** Twitter emoji by category, without components. */
-function* emoji() {
-  const folder = dirname(require.resolve('emoji-datasource-twitter/package.json'));
-  for (const { category, image, has_img_twitter } of JSON.parse(
-    readFileSync(join(folder, 'emoji.json'), 'utf8'),
-  ))
-    if (has_img_twitter && category !== 'Component')
-      yield { path: `${category}/${image}`, bytes: readFileSync(join(folder, 'img/twitter/64', image)) };
+/** A vendor's emoji by category. */
+function* emoji(vendor = 'twitter') {
+  for (const { category, image, bytes } of pictures(vendor)) yield { path: `${category}/${image}`, bytes };
 }
