@@ -24,7 +24,6 @@ export const reIdentification = {
   delivery: 'embedding',
   reads: 'features',
   augmentation: { flip: true, erase: 0.5 },
-  leastBatch: 64,
 
   // Identities are kept together by the split itself; there is nothing else to be stratified by.
   stratum: ({ identity, camera }) => (identity === undefined || camera === undefined ? null : 0),
