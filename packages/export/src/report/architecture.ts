@@ -12,7 +12,7 @@ interface Column {
   params: number;
   /** By row; null: left out. */
   parts: (Part | null)[];
-  /** `32 px`, or `32 x 64 px`. */
+  /** `32 px`, or `32x64 px`. */
   input: string;
 }
 interface Part {
@@ -86,7 +86,7 @@ function partsOf(space: SearchSpace, genotype: Genotype, depths: readonly number
 }
 
 const px = ({ width, height }: { width: number; height: number }): string =>
-  width === height ? `${width} px` : `${width} x ${height} px`;
+  width === height ? `${width} px` : `${width}x${height} px`;
 
 function part({ layers }: Unit, choice: string): Part {
   const channels = [layers[0]!.channelsIn, ...layers.map(({ channelsOut }) => channelsOut)];
@@ -136,7 +136,9 @@ const GAP = 18;
 
 export function architecturePicture(comparison: Comparison): Picture {
   const { rows, columns } = comparison;
-  const width = Math.max(720, GUTTER + columns.length * 210);
+  // Two sizes are longer to tell than one.
+  const each = columns.some(({ input }) => input.includes('x')) ? 250 : 210;
+  const width = Math.max(720, GUTTER + columns.length * each);
   const column = (width - GUTTER) / columns.length - GAP;
   const widest = Math.max(
     ...columns.flatMap(({ parts }) => parts.map((p) => Math.max(0, ...(p?.channels ?? [])))),
