@@ -16,6 +16,7 @@ import type {
   Preprocessing,
   ReidMetrics,
 } from '@ntaa/contracts';
+import { cost, smallest, taskSpace, tinySpace } from '@ntaa/nas';
 import * as onnx from 'onnxruntime-node';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -333,6 +334,12 @@ it('says at once what a dataset lacks', async () => {
     { code: 'column-missing', detail: expect.stringMatching(/camera/) },
   ]);
   expect(await errors('classification', 'pedestrians')).toMatchObject([{ code: 'column-missing' }]);
+  // Their pictures are twice as tall as wide, and so are the inputs that the cheapest network is counted for.
+  const tall = taskSpace('re-identification', tinySpace, 2);
+  const least = cost(tall, smallest(tall), 2).macs;
+  expect(
+    await errors('re-identification', 'pedestrians', { constraints: { max_macs: least - 1 } }),
+  ).toMatchObject([{ pointer: '/constraints/max_macs', detail: `the nearest achievable value is ${least}` }]);
   expect(await errors('domain-adaptation', 'paper')).toMatchObject([
     { pointer: '/source_dataset', code: 'required' },
   ]);
