@@ -175,13 +175,16 @@ took = time.monotonic() - began
 
 form = torch.channels_last
 with torch.inference_mode():
-    seen = target if mcc else known
-    parts = [x[part].contiguous(memory_format=form) for part in seen.split(100) if len(part) > 1]
+    # Statistics of batches like those of the training: half of them of each domain, where there are two.
+    seen = known.split(100)
+    if mcc:
+        seen = [torch.cat(pair) for pair in zip(known[torch.randperm(len(known))].split(50), target.split(50))]
+    parts = [x[part].contiguous(memory_format=form) for part in seen if len(part) > 1]
     ready = net.calibrated(plan, parts, False)
     infer = lambda part: features_of(x[part].contiguous(memory_format=form), lambda layer, y: layer.infer(y), ready)
     features = torch.cat([infer(part) for part in test.split(100)])
     if reid:
-        all_features = torch.cat([infer(part) for part in seen.split(100)])
+        all_features = torch.cat([infer(part) for part in seen])
         center, spread = all_features.mean(0), all_features.var(0, unbiased=False)
         answers = (features - center) * net.params['neck.gamma'] / torch.sqrt(spread + EPSILON)
     else:
