@@ -16,6 +16,7 @@ import type {
   Preprocessing,
   ReidMetrics,
 } from '@ntaa/contracts';
+import { cost, smallest, taskSpace, tinySpace } from '@ntaa/nas';
 import * as onnx from 'onnxruntime-node';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -267,6 +268,9 @@ it('finds people again whom it has never seen, by the protocol recomputed from t
   const done = await run({ task: 're-identification', dataset: 'pedestrians', baseline: false });
   const { job, testPaths, files, manifest } = done;
   expect(manifest.outputs[0]!.name).toBe('embedding');
+  // Pictures twice as tall as wide are looked at as such: answers() below feeds the file what its manifest says.
+  expect(manifest.preprocessing).toMatchObject({ width: 24, height: 48 });
+  expect(job.result!.input).toEqual({ width: 24, height: 48 });
   expect(manifest.labels).toEqual([]);
   const rows = await answers(done, testPaths);
   const boxes = testPaths.map((path) => /(\d+)-(\d+)-/.exec(path)!.slice(1).map(Number));
@@ -285,8 +289,10 @@ it('finds people again whom it has never seen, by the protocol recomputed from t
   const prediction = await predictOne(job, testPaths[0]!);
   if (!('embedding' in prediction)) throw new Error('no embedding was predicted');
   expect(Math.hypot(...prediction.embedding)).toBeCloseTo(1, 4);
+  prediction.embedding.forEach((value, c) => expect(Math.abs(value - rows[0]![c]!)).toBeLessThan(1e-4));
   await searchGallery(job.result!.model!, testPaths);
-  expect(card(files)).toMatch(/Mean average precision/);
+  expect(card(files)).toMatch(/24 x 48 px after preprocessing[\s\S]*Mean average precision/);
+  expect(files.get('report.html')!.toString()).toContain('24 x 48 px');
 }, 300_000);
 
 it('adapts to a domain without its labels, which change nothing of the model', async () => {
@@ -328,6 +334,12 @@ it('says at once what a dataset lacks', async () => {
     { code: 'column-missing', detail: expect.stringMatching(/camera/) },
   ]);
   expect(await errors('classification', 'pedestrians')).toMatchObject([{ code: 'column-missing' }]);
+  // Their pictures are twice as tall as wide, and so are the inputs that the cheapest network is counted for.
+  const tall = taskSpace('re-identification', tinySpace, 2);
+  const least = cost(tall, smallest(tall), 2).macs;
+  expect(
+    await errors('re-identification', 'pedestrians', { constraints: { max_macs: least - 1 } }),
+  ).toMatchObject([{ pointer: '/constraints/max_macs', detail: `the nearest achievable value is ${least}` }]);
   expect(await errors('domain-adaptation', 'paper')).toMatchObject([
     { pointer: '/source_dataset', code: 'required' },
   ]);

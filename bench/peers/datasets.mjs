@@ -5,9 +5,10 @@ import { dirname, join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import sharp from 'sharp';
 import yazl from 'yazl';
-import { packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
+import { aspectFor, packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
 import { ingest } from '../../packages/data/lib/index.js';
 import { tinySpace } from '../../packages/nas/lib/index.js';
+import { pictures, taskSets } from './task-sets.mjs';
 
 const require = createRequire(import.meta.url);
 
@@ -25,11 +26,15 @@ export async function archiveOf(name, scratch) {
   return sets[name] ? pack(sets[name](), join(scratch, `${name}.zip`)) : name;
 }
 
-/** The set's pixels at every resolution that `tiny` may use, decoded once for all seeds: files in its folder. */
-export async function packs(folder, index) {
+/**
+ * The set's pixels at every resolution that `tiny` may use for the task, decoded once for all seeds: files in its folder.
+ */
+export async function packs(folder, index, task = 'classification') {
   const found = new Map();
-  for (const resolution of usefulResolutions(tinySpace, index))
-    found.set(resolution, await packAt({ images: join(folder, 'images.bin'), index }, resolution, folder));
+  const aspect = aspectFor(task, index);
+  const images = join(folder, 'images.bin');
+  for (const resolution of usefulResolutions(tinySpace, index, aspect))
+    found.set(resolution, await packAt({ images, index }, resolution, folder, aspect));
   return found;
 }
 
@@ -41,7 +46,7 @@ async function pack(images, archive) {
   return archive;
 }
 
-const sets = { mnist, emoji };
+const sets = { mnist, emoji, 'emoji-google': () => emoji('google'), ...taskSets };
 
 /** The first 2,000 training images of MNIST. */
 async function* mnist() {
@@ -57,12 +62,7 @@ async function* mnist() {
   }
 }
 
-/** Twitter emoji by category, without components. */
-function* emoji() {
-  const folder = dirname(require.resolve('emoji-datasource-twitter/package.json'));
-  for (const { category, image, has_img_twitter } of JSON.parse(
-    readFileSync(join(folder, 'emoji.json'), 'utf8'),
-  ))
-    if (has_img_twitter && category !== 'Component')
-      yield { path: `${category}/${image}`, bytes: readFileSync(join(folder, 'img/twitter/64', image)) };
+/** A vendor's emoji by category. */
+function* emoji(vendor = 'twitter') {
+  for (const { category, image, bytes } of pictures(vendor)) yield { path: `${category}/${image}`, bytes };
 }

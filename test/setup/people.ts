@@ -13,11 +13,14 @@ class Canvas {
   readonly pixels: Buffer;
   readonly width: number;
   readonly height: number;
+  readonly #scale: number;
 
-  constructor(width: number, height: number, background: Colour) {
-    this.width = width;
-    this.height = height;
-    this.pixels = Buffer.alloc(3 * width * height);
+  /** @param scale pixels for each unit of the drawing. */
+  constructor(width: number, height: number, background: Colour, scale = 1) {
+    this.width = width * scale;
+    this.height = height * scale;
+    this.#scale = scale;
+    this.pixels = Buffer.alloc(3 * this.width * this.height);
     this.fill(() => true, background);
   }
 
@@ -25,7 +28,7 @@ class Canvas {
   fill(inside: (x: number, y: number) => boolean, colour: Colour): void {
     for (let y = 0; y < this.height; y++)
       for (let x = 0; x < this.width; x++)
-        if (inside(x + 0.5, y + 0.5))
+        if (inside((x + 0.5) / this.#scale, (y + 0.5) / this.#scale))
           for (let c = 0; c < 3; c++) this.pixels[3 * (y * this.width + x) + c] = clamp(colour[c]!);
   }
 
@@ -86,8 +89,8 @@ export function drawFace({ age, gender, skin }: Face, serial: number): Promise<B
   return canvas.png(rng, [1, 1, 1], 8);
 }
 
-/** A person, alike in all pictures but for pose; three cameras that differ in colour, height and background. */
-export function drawPedestrian(identity: number, camera: number, shot: number): Promise<Buffer> {
+/** A person, 16 x 32 px or more, alike in all pictures but for pose; three cameras that differ in colour, height and background. */
+export function drawPedestrian(identity: number, camera: number, shot: number, scale = 1): Promise<Buffer> {
   const own = new Rng('person', identity);
   const colour = (): Colour => [own.int(256), own.int(256), own.int(256)];
   const [coat, legs, hair, bag] = [colour(), colour(), colour(), colour()];
@@ -95,7 +98,7 @@ export function drawPedestrian(identity: number, camera: number, shot: number): 
   const striped = own.uniform() < 0.5;
   const rng = new Rng('shot', identity, camera, shot);
   const grounds: Colour[] = [[90, 100, 90], [150, 150, 160], [110, 90, 80]]; // prettier-ignore
-  const canvas = new Canvas(SIDE / 2, SIDE, grounds[camera % 3]!);
+  const canvas = new Canvas(SIDE / 2, SIDE, grounds[camera % 3]!, scale);
   const left = 4 + between(rng, -1.5, 1.5) + (camera === 1 ? 1 : 0);
   const top = 3 + between(rng, -1, 1);
   canvas.ellipse(left + 4, top + 2, 2.4, 2.8, mixed([220, 180, 150], hair, 0.4));

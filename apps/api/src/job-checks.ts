@@ -22,6 +22,7 @@ import {
   FINETUNE_RATIO,
   handDesigned,
   headOutputs,
+  inputAspect,
   nearestAchievable,
   PROBE,
   probeImages,
@@ -70,7 +71,10 @@ export async function checkJob(
       { pointer: '/name', code: 'name-taken', detail: 'is taken' },
     ]);
   const own = supernet?.search_space ?? tinySpace;
-  const space = request.kind === 'adapt' ? taskSpace(request.task, own) : own;
+  const space =
+    request.kind === 'adapt'
+      ? taskSpace(request.task, own, inputAspect(request.task, dataset.counts?.aspect ?? 1))
+      : own;
   if (request.kind === 'adapt')
     checkConstraints(request, space, headOutputs(request.task, classesOf(source ?? dataset)));
   return { dataset, space };

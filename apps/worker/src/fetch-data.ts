@@ -3,11 +3,18 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { prepareDomains, prepareTarget, usefulResolutions, type TargetData } from '@ntaa/adaptation';
+import {
+  aspectFor,
+  prepareDomains,
+  prepareTarget,
+  usefulResolutions,
+  type TargetData,
+} from '@ntaa/adaptation';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
 import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/supernet';
+import type { Task } from '@ntaa/tasks';
 import type { AssignedDataset, JobAssignment } from './protocol.js';
 import type { WorkStore } from './work-store.js';
 
@@ -42,14 +49,16 @@ export async function loadSupernet(
 async function fetchDataset(
   { pack }: AssignedDataset,
   store: WorkStore,
-  { folder, space }: { folder: string; space: SearchSpace },
+  { folder, space, task }: { folder: string; space: SearchSpace; task: Task['name'] },
 ) {
   await mkdir(folder, { recursive: true });
   const indexFile = join(folder, 'index.json');
   await store.fetch(pack.index.key, indexFile, pack.index.sha256);
   const index = JSON.parse(readFileSync(indexFile, 'utf8')) as DatasetIndex;
   const packed = new Map<number, string>();
-  for (const resolution of usefulResolutions(space, index)) {
+  // Sets are decoded in advance for square inputs.
+  const square = aspectFor(task, index) === 1;
+  for (const resolution of square ? usefulResolutions(space, index) : []) {
     const ref = pack.packed[resolution];
     if (!ref) continue;
     packed.set(resolution, join(folder, `fetched-${resolution}.bin`));
@@ -84,17 +93,17 @@ export async function fetchData(
   onProgress: (fraction: number, message: string) => void,
 ): Promise<Fetched> {
   onProgress(0, 'fetching the images');
+  const blind = request.kind === 'pretrain' && request.paradigm === 'self-supervised';
+  const task = request.kind === 'adapt' ? request.task : blind ? 'self-supervised' : 'classification';
   const common = { seed: request.seed ?? 0, space, scratch, onProgress };
   const fetch = (from: AssignedDataset, folder: string) =>
-    fetchDataset(from, store, { folder: join(scratch, folder), space });
+    fetchDataset(from, store, { folder: join(scratch, folder), space, task });
   const target = await fetch(dataset, 'target');
   if (sourceDataset) {
     const source = await fetch(sourceDataset, 'source');
     const { heldOut, testPaths, ...data } = await prepareDomains({ ...common, source, target });
     return { data, heldOut, testPaths };
   }
-  const blind = request.kind === 'pretrain' && request.paradigm === 'self-supervised';
-  const task = request.kind === 'adapt' ? request.task : blind ? 'self-supervised' : 'classification';
   const data = await prepareTarget({ ...common, ...target, task });
   return { data, testPaths: data.splits.test.map((i) => target.index.samples[i]!.path) };
 }

@@ -3,7 +3,7 @@ import { newId, type AdaptRequest, type Genotype, type Lineage, type ModelFile }
 import type { NewModel, StoredFile } from '@ntaa/db';
 import { tf, type EngineInfo } from '@ntaa/engine';
 import { buildBundle, type ModelCard, type ReportInput, type SourceArchitecture } from '@ntaa/export';
-import { parseCanonical, taskSpace } from '@ntaa/nas';
+import { inputSize, parseCanonical, taskSpace } from '@ntaa/nas';
 import { fold, type NamedTensors, type StaticGraph } from '@ntaa/supernet';
 import { taskFor } from '@ntaa/tasks';
 import { Rng } from '@ntaa/random';
@@ -37,8 +37,7 @@ export interface PublishInput {
 export async function publishModel(input: PublishInput): Promise<NewModel> {
   const { outcome, data, store } = input;
   const { net, bn, genotype, macs, params, metrics } = outcome;
-  const resolution = genotype.resolution;
-  const preprocessing = { ...data.preprocessing, width: resolution, height: resolution };
+  const preprocessing = { ...data.preprocessing, ...inputSize(net.space, genotype) };
   const tensors: NamedTensors = new Map([...net.tensors(), ...bn.tensors()]);
   const { output, delivery } = taskFor(input.request.task);
   const graph = fold(net, bn, delivery);
@@ -65,13 +64,11 @@ export async function publishModel(input: PublishInput): Promise<NewModel> {
 
 /** Random inputs, as different from images as can be, and what our own engine makes of them. */
 function verificationSet({ outcome, request }: PublishInput, graph: StaticGraph) {
-  const { resolution } = outcome.genotype;
+  const { width, height } = graph.input;
   const rng = new Rng(request.seed ?? 0, 'verification');
-  const images = Float32Array.from({ length: VERIFIED_IMAGES * resolution * resolution * 3 }, () =>
-    rng.normal(),
-  );
+  const images = Float32Array.from({ length: VERIFIED_IMAGES * height * width * 3 }, () => rng.normal());
   const outputs = tf.tidy(() => {
-    const x = tf.tensor4d(images, [VERIFIED_IMAGES, resolution, resolution, 3]);
+    const x = tf.tensor4d(images, [VERIFIED_IMAGES, height, width, 3]);
     const { features, logits } = outcome.net.forward(x, outcome.genotype, outcome.bn);
     return endingOf(graph, features, logits).dataSync().slice() as Float32Array;
   });
@@ -127,9 +124,9 @@ function cardOf({ assignment, request, outcome, data }: PublishInput): ModelCard
   };
 }
 
-function reportOf({ assignment, request, outcome, supernet }: PublishInput): ReportInput {
+function reportOf({ assignment, request, outcome, data, supernet }: PublishInput): ReportInput {
   const { candidates, gain, curves, search, seconds, stopReason } = outcome;
-  const space = taskSpace(request.task, supernet.space);
+  const space = taskSpace(request.task, supernet.space, data.aspect);
   const source = bestOnSource(assignment.supernet!.metrics);
   return { candidates, gain, curves, search, seconds, stopReason, request, space, source };
 }

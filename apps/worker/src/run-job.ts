@@ -5,7 +5,7 @@ import { killPoint } from '@ntaa/config';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
 import { initEngine, type EngineInfo } from '@ntaa/engine';
-import { tinySpace } from '@ntaa/nas';
+import { inputSize, taskSpace, tinySpace } from '@ntaa/nas';
 import { ObjectMissing } from '@ntaa/storage';
 import { elsewhere } from './elsewhere.js';
 import { fetchData, loadSupernet, type Fetched } from './fetch-data.js';
@@ -89,6 +89,7 @@ async function runAdapt(
           metrics,
           macs,
           params,
+          input: inputSize(taskSpace(request.task, supernet.space, data.aspect), outcome.genotype),
           ...(baseline && { baseline }),
           ...(largest && { largest }),
           search,

@@ -52,7 +52,7 @@ export interface AdaptOutcome extends Outcome, Evidence {
  * @throws JobError `constraint-infeasible`, `training-diverged`; Interrupted when cancelled or paused.
  */
 export async function adapt(given: AdaptInput): Promise<AdaptOutcome> {
-  const input = { ...given, space: taskSpace(given.request.task, given.space) };
+  const input = { ...given, space: taskSpace(given.request.task, given.space, given.data.aspect) };
   const crew = await Crew.start(input.threads);
   try {
     const saved = await input.ports.checkpoint.load();

@@ -149,6 +149,7 @@ function planFor(run: Run, input: AdaptInput, measured: Measured | null): Plan {
     startedAt: input.startedAt,
     speeds: measured,
     halved: run.state.halved,
+    leastBatch: run.task.leastBatch,
   });
 }
 

@@ -9,7 +9,14 @@ export {
   type PieceSpec,
   type Ports,
 } from './ports.js';
-export { packAt, prepareTarget, resolutionsToPack, usefulResolutions, type PrepareInput } from './prepare.js';
+export {
+  aspectFor,
+  packAt,
+  prepareTarget,
+  resolutionsToPack,
+  usefulResolutions,
+  type PrepareInput,
+} from './prepare.js';
 export { prepareDomains } from './prepare-domains.js';
 export { pretrain, type PretrainInput, type PretrainOutcome } from './pretrain.js';
 export { evaluationBatches, type TargetData } from './target-data.js';

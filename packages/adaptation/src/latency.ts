@@ -1,6 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
 import { tf } from '@ntaa/engine';
-import { cost, Distribution, largest, ridgeSolve, smallest } from '@ntaa/nas';
+import { cost, Distribution, inputSize, largest, ridgeSolve, smallest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { calibrate, extract, type Supernet } from '@ntaa/supernet';
 
@@ -48,8 +48,8 @@ function featuresOf(net: Pick<Supernet, 'space' | 'outputs'>, genotype: Genotype
 
 function timeOf(net: Supernet, genotype: Genotype): number {
   const single = extract(net, genotype);
-  const { resolution } = genotype;
-  const image = tf.zeros([1, resolution, resolution, 3]) as tf.Tensor4D;
+  const { width, height } = inputSize(net.space, genotype);
+  const image = tf.zeros([1, height, width, 3]) as tf.Tensor4D;
   const bn = calibrate(single, genotype, [image]);
   const times: number[] = [];
   for (let i = 0; i < REPEATS; i++) {

@@ -22,6 +22,16 @@ describe('plans', () => {
     expect(plan.rounds * plan.perRound + plan.searchCandidates).toBe(20);
   });
 
+  it('give a task the batch that its loss needs, in as many image passes', () => {
+    const [usual, large, halved] = [{}, { leastBatch: 64 }, { leastBatch: 64, halved: true }].map((extra) =>
+      makePlan(input({ budget: { max_candidates: 20 }, ...extra })),
+    );
+    expect([usual, large, halved].map((plan) => plan!.batchSize.transfer)).toEqual([32, 64, 32]);
+    expect(large!.transferSteps * 64).toBeCloseTo(usual!.transferSteps * 32, -2);
+    // More images than that have larger batches anyway.
+    expect(makePlan(input({ train: 9000, leastBatch: 64 })).batchSize.transfer).toBe(64);
+  });
+
   it('with a clock fit what was measured into the time', () => {
     for (const max_seconds of [30, 100, 300, 1000]) {
       const plan = makePlan(input({ budget: { max_seconds }, speeds }));

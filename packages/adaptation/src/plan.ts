@@ -54,13 +54,15 @@ export interface PlanInput {
   speeds: Speeds | null;
   /** Batches of half the size, because memory was short. */
   halved?: boolean;
+  /** See Task. */
+  leastBatch?: number | undefined;
 }
 
 export function makePlan(input: PlanInput): Plan {
   const { budget, train, trainAndValidation } = input;
   const batchSize = {
-    transfer: batchFor(train, input.halved),
-    finetune: batchFor(trainAndValidation, input.halved),
+    transfer: batchFor(train, input.halved, input.leastBatch),
+    finetune: batchFor(trainAndValidation, input.halved, input.leastBatch),
   };
   const candidates = budget.max_candidates ?? DEFAULT_CANDIDATES;
   const epochs = defaultEpochs(budget.max_candidates ?? null, train);
@@ -201,8 +203,8 @@ export function makePretrainPlan(
 }
 
 /** Small sets need many steps an epoch more than they need large batches. */
-export function batchFor(images: number, halved = false): number {
-  const batch = images < 2000 ? 32 : 64;
+export function batchFor(images: number, halved = false, least = 0): number {
+  const batch = Math.max(least, images < 2000 ? 32 : 64);
   return halved ? half(batch) : batch;
 }
 

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { JobError, type SearchSpace } from '@ntaa/contracts';
 import {
   channelStatistics,
+  medianAspect,
   packImages,
   PackedImages,
   splitDataset,
@@ -9,6 +10,7 @@ import {
   type DatasetIndex,
   type Splits,
 } from '@ntaa/data';
+import { inputAspect, inputSize } from '@ntaa/nas';
 import { sliceColumns, taskFor, type Task } from '@ntaa/tasks';
 import type { TargetData } from './target-data.js';
 
@@ -43,17 +45,26 @@ export function resolutionsToPack(space: SearchSpace, index: DatasetIndex): numb
   return index.samples.length <= PACKED_AT_ONCE ? usefulResolutions(space, index) : [];
 }
 
-/** Decodes all images at one resolution, as networks will see them, into `packed-RESOLUTION.bin` in `folder`. */
+/** Height : width of the inputs of networks that learn this task from these images. */
+export const aspectFor = (task: Task['name'], { samples }: DatasetIndex): number =>
+  task === 'self-supervised' ? 1 : inputAspect(task, medianAspect(samples));
+
+/**
+ * Decodes all images at one resolution, as networks will see them, into `packed-WIDTHxHEIGHT.bin` in `folder`.
+ * @param aspect height : width.
+ */
 export async function packAt(
   input: { images: string; index: DatasetIndex; onProgress?: PrepareInput['onProgress'] },
   resolution: number,
   folder: string,
+  aspect = 1,
 ): Promise<string> {
-  const out = join(folder, `packed-${resolution}.bin`);
+  const { width, height } = inputSize({ aspect }, { resolution });
+  const out = join(folder, `packed-${width}x${height}.bin`);
   await packImages({
     images: input.images,
     samples: input.index.samples,
-    options: { width: resolution, height: resolution, ...GEOMETRY },
+    options: { width, height, ...GEOMETRY },
     out,
     ...(input.onProgress && { onProgress: input.onProgress }),
   });
@@ -68,7 +79,7 @@ export interface PrepareInput {
   task?: Task['name'];
   seed: number;
   space: SearchSpace;
-  /** Packs that exist already: paths by resolution. */
+  /** Packs that exist already, of the aspect that the task wants (see aspectFor): paths by resolution. */
   packed: ReadonlyMap<number, string>;
   /** Folder for the packs that do not, whose owner removes it. */
   scratch: string;
@@ -86,12 +97,14 @@ export async function prepareTarget(input: PrepareInput): Promise<Prepared> {
   const task = taskFor(input.task ?? 'classification');
   const splits = splitFor(task, index, input.seed);
   const targets = task.targets(index.samples, index.labels, splits);
-  const packs = await openPacks(input, usefulResolutions(input.space, index));
+  const aspect = aspectFor(task.name, index);
+  const packs = await openPacks(input, usefulResolutions(input.space, index, aspect), aspect);
   const { mean, std } = channelStatistics([...packs.values()].at(-1)!, splits.train);
   return {
     ...targets,
     splits,
     packs,
+    ...(aspect !== 1 && { aspect }),
     preprocessing: { channels: 'RGB', ...GEOMETRY, scale: 1 / 255, mean, std },
     policy: policyOf(task),
     sliceColumns: sliceColumns(index.samples, task.name === 'gender-recognition' ? 'gender' : undefined),
@@ -134,6 +147,7 @@ export function splitFor(
 export async function openPacks(
   input: Pick<PrepareInput, 'images' | 'index' | 'packed' | 'scratch' | 'onProgress'>,
   wanted: readonly number[],
+  aspect = 1,
 ): Promise<Map<number, PackedImages>> {
   const { index } = input;
   const packs = new Map<number, PackedImages>();
@@ -142,16 +156,20 @@ export async function openPacks(
       input.onProgress?.((done + fraction) / wanted.length, message);
     const file =
       input.packed.get(resolution) ??
-      (await packAt({ images: await input.images(), index, onProgress }, resolution, input.scratch));
-    packs.set(resolution, new PackedImages(file, index.samples.length, resolution, resolution));
+      (await packAt({ images: await input.images(), index, onProgress }, resolution, input.scratch, aspect));
+    const { width, height } = inputSize({ aspect }, { resolution });
+    packs.set(resolution, new PackedImages(file, index.samples.length, width, height));
   }
   return packs;
 }
 
 /** The space's resolutions up to what the median image has pixels for (its longer side), and at least the base. */
-export function usefulResolutions(space: SearchSpace, index: DatasetIndex): number[] {
+export function usefulResolutions(space: SearchSpace, index: DatasetIndex, aspect = 1): number[] {
   const sides = index.samples.map((s) => Math.max(s.width, s.height)).sort((a, b) => a - b);
   const median = sides[sides.length >> 1] ?? BASE_RESOLUTION;
-  const useful = space.resolutions.filter((resolution) => resolution <= Math.max(BASE_RESOLUTION, median));
+  const useful = space.resolutions.filter((resolution) => {
+    const { width, height } = inputSize({ aspect }, { resolution });
+    return Math.max(width, height) <= Math.max(BASE_RESOLUTION, median);
+  });
   return useful.length > 0 ? useful : space.resolutions.slice(0, 1);
 }

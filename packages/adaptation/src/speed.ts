@@ -19,7 +19,11 @@ const SMALL_NET_OVERHEAD = 1.05;
 /** Times sandwich steps on real batches, without changing a weight. Seconds an image. */
 export async function measureSpeeds(run: Run, net: Supernet, fixed: Genotype): Promise<Measured> {
   const uniform = Distribution.uniform(net.space);
-  const training = await rehearsal(run, net, batchFor(run.data.splits.train.length, run.state.halved));
+  const training = await rehearsal(
+    run,
+    net,
+    batchFor(run.data.splits.train.length, run.state.halved, run.task.leastBatch),
+  );
   let seconds = 0;
   let macs = 0;
   for (let repeat = 0; repeat <= REPEATS; repeat++) {

@@ -24,8 +24,10 @@ export interface TargetData extends Targets {
    * Only of domain adaptation: 1 for images of the target, whose labels are not known here; 0 for those of the source.
    */
   readonly unlabelled?: Uint8Array;
-  /** One pack a resolution (px), images in the same order. */
+  /** One pack a resolution (px; the width), images in the same order. */
   readonly packs: ReadonlyMap<number, PackedImages>;
+  /** Height : width of the packs; without, 1. */
+  readonly aspect?: number;
   /** Everything of the preprocessing but width and height. */
   readonly preprocessing: Omit<Preprocessing, 'width' | 'height'>;
   readonly policy: AugmentPolicy;
@@ -34,7 +36,7 @@ export interface TargetData extends Targets {
 }
 
 /** A target as another thread gets it: structured-clonable. */
-export interface DataHandle extends Omit<TargetData, 'packs' | 'sliceColumns'> {
+export interface DataHandle extends Omit<TargetData, 'packs' | 'aspect' | 'sliceColumns'> {
   readonly packs: ReadonlyMap<number, PackedHandle>;
 }
 
@@ -63,7 +65,7 @@ const EVAL_BATCH = 100;
 
 /** A training batch, or the part of it that is of one domain. */
 export interface BatchPart {
-  /** [n, r, r, 3]. */
+  /** [n, height, width, 3]. */
   images: tf.Tensor4D;
   labels: Float32Array;
   /** Where the images are mixtures of two: of which, and how much of each. */
@@ -135,10 +137,10 @@ export class TrainingBatches {
     return this.#streams.map((stream) => {
       const [first, last] = [Math.round(from * share), Math.round(to * share)];
       const { images, labels } = this.#loader(stream, resolution).batch(step, first, last);
+      const { width, height } = packAt(this.#data, resolution);
       const rng = new Rng(...stream.path, 'mix', step, first);
-      const size = { width: resolution, height: resolution };
-      const mixed = rng.uniform() < mixing ? mix(images, labels.length, size, rng) : undefined;
-      const shape: [number, number, number, number] = [labels.length, resolution, resolution, 3];
+      const mixed = rng.uniform() < mixing ? mix(images, labels.length, { width, height }, rng) : undefined;
+      const shape: [number, number, number, number] = [labels.length, height, width, 3];
       return { images: tf.tensor4d(images, shape), labels, mixed, unlabelled: stream.unlabelled };
     });
   }
@@ -159,7 +161,7 @@ export class TrainingBatches {
   }
 }
 
-/** Unaugmented images of `indices`, in order, in batches [<=100, r, r, 3]. Each tensor is disposed when the next is asked for. */
+/** Unaugmented images of `indices`, in order, in batches [<=100, height, width, 3]. Each tensor is disposed when the next is asked for. */
 export function* evaluationBatches(
   data: TargetData,
   indices: readonly number[],
@@ -172,7 +174,7 @@ export function* evaluationBatches(
     const chunk = indices.slice(start, start + batchSize);
     const bytes = new Uint8Array(chunk.length * packed.stride);
     chunk.forEach((index, i) => packed.read(index, bytes, i * packed.stride));
-    const tensor = lookUp(bytes, tables, [chunk.length, resolution, resolution, 3]);
+    const tensor = lookUp(bytes, tables, [chunk.length, packed.height, packed.width, 3]);
     try {
       yield tensor;
     } finally {

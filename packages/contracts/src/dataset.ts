@@ -19,6 +19,7 @@ export const DatasetCounts = Type.Object({
   skipped: Type.Integer(),
   bytes: Type.Integer({ description: 'Bytes of all accepted image files' }),
   pixels: Type.Optional(Type.Integer({ description: 'Width x height of all of them' })),
+  aspect: Type.Optional(Type.Number({ description: 'Median height : width of the images' })),
   classes: Type.Integer(),
   /** What the images are annotated with, which decides what tasks they can serve; datasets of old have none. */
   columns: Type.Optional(ColumnCounts),

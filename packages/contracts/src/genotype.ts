@@ -7,7 +7,7 @@ export const Block = Type.Object(
 );
 export type Block = Static<typeof Block>;
 
-/** An architecture of a search space: its input resolution (px) and, per stage, its active blocks in order. */
+/** An architecture of a search space: its input's width (px; see SearchSpace.aspect) and, per stage, its active blocks in order. */
 export const Genotype = Type.Object(
   {
     space: Type.String(),
@@ -46,6 +46,8 @@ export type StageSpace = Static<typeof StageSpace>;
 export const SearchSpace = Type.Object({
   name: Type.String(),
   resolutions: Type.Array(Type.Integer({ minimum: 8 }), { minItems: 1 }),
+  /** Height of the input over its width, which is the resolution. Without it inputs are square. */
+  aspect: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   stem: Type.Object({ width: Type.Integer(), stride: Type.Integer(), activation: Activation }),
   stages: Type.Array(StageSpace, { minItems: 1 }),
   head: Type.Object({

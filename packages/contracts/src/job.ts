@@ -159,6 +159,8 @@ export const JobResult = Type.Object({
   supernet: Type.Optional(Id('sn')),
   ...Outcome,
   metrics: Type.Union([Metrics, Type.Record(Type.String(), Type.Unknown())]),
+  /** What the network looks at, px. Taller than wide for re-identification where the median image is. */
+  input: Type.Optional(Type.Object({ width: Type.Integer(), height: Type.Integer() })),
   /** Weights-only adaptation (WP&F) of a fixed architecture at the same training budget. */
   baseline: Type.Optional(Type.Object({ ...Outcome, genotype: Genotype, seconds: Type.Number() })),
   /** The largest net of the adapted supernet, as it is inside the supernet. */

@@ -2,7 +2,7 @@ export { augment, normalise, type AugmentPolicy, type ImageSize } from './augmen
 export { FormulaSource, TINY_RECIPE, type FormulaFamily, type FormulaOptions } from './formula.js';
 export { decodeImage } from './image.js';
 export { DEFAULT_LIMITS, ingest, type IngestOptions } from './ingest.js';
-export { RefusedDataset } from './report.js';
+export { medianAspect, RefusedDataset } from './report.js';
 export { BatchLoader, type Batch, type BatchLoaderOptions } from './loader.js';
 export { mix, type Mixed } from './mix.js';
 export { channelStatistics, packImages, PackedImages, type PackedHandle, type PackJob } from './pack.js';

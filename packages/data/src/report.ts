@@ -132,6 +132,7 @@ export function judge(
     skipped: findings.skipped.length,
     bytes: samples.reduce((sum, { length }) => sum + length, 0),
     pixels: samples.reduce((sum, { width, height }) => sum + width * height, 0),
+    aspect: medianAspect(samples),
     classes: names.length,
     columns,
     splits,
@@ -245,6 +246,12 @@ function splitCounts(samples: readonly Sample[]): DatasetCounts['splits'] {
   const counts = { train: 0, validation: 0, test: 0 };
   for (const { split } of samples) counts[split ?? 'train']++;
   return counts;
+}
+
+/** Median height : width of images, to the second decimal. */
+export function medianAspect(samples: readonly Pick<Sample, 'width' | 'height'>[]): number {
+  const aspects = samples.map(({ width, height }) => height / width).sort((a, b) => a - b);
+  return Math.round(100 * (aspects[aspects.length >> 1] ?? 1)) / 100;
 }
 
 function sizesOf(samples: readonly Sample[]): DatasetReport['sizes'] {

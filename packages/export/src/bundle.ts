@@ -56,7 +56,7 @@ export async function buildBundle(input: BundleInput, outDir: string): Promise<B
   await writeFiles(outDir, contents);
   const differences = await verifyFiles(
     { onnx: join(outDir, 'model.onnx'), tfjs: join(outDir, 'tfjs') },
-    { output: input.output, resolution: input.graph.input.resolution },
+    { output: input.output, width: input.graph.input.width, height: input.graph.input.height },
     input.verify,
   );
 
@@ -96,15 +96,16 @@ export async function buildBundle(input: BundleInput, outDir: string): Promise<B
 /** Mistakes of the caller that would otherwise make a bundle that contradicts itself. */
 function checkSizes({ output, graph, manifest, card }: BundleInput): void {
   const { outputs } = graph;
-  const { resolution } = graph.input;
   const { width, height } = manifest.preprocessing;
   const classes = output === 'logits' ? outputs : 0;
   if (manifest.labels.length !== classes || (card.classes && card.classes.length !== classes))
     throw new Error(
       `${outputs} outputs, but ${manifest.labels.length} labels and ${card.classes?.length ?? 0} classes on the card`,
     );
-  if (width !== resolution || height !== resolution)
-    throw new Error(`preprocessing gives ${width} x ${height} px, the network takes ${resolution} px`);
+  if (width !== graph.input.width || height !== graph.input.height)
+    throw new Error(
+      `preprocessing gives ${width} x ${height} px, the network takes ${graph.input.width} x ${graph.input.height} px`,
+    );
 }
 
 /** Every file but the manifest, by path in the bundle. */

@@ -30,10 +30,11 @@ const normals = (rng: Rng, shape: number[], deviation = 1): PlainTensor => {
 /** Stem, inverted bottlenecks (a residual wherever shapes allow), head, pool, classifier; odd widths on purpose. */
 function randomGraph(
   seed: number,
-  resolution: number,
+  width: number,
   activation: Activation,
   outputs: number,
   ending: 'linear' | 'softmax' | 'l2-normalise' = 'linear',
+  height = width,
 ): StaticGraph {
   const rng = new Rng('graph', seed);
   const nodes: StaticNode[] = [];
@@ -68,24 +69,23 @@ function randomGraph(
   const [scale, shift] = [normals(rng, [channels]), normals(rng, [channels], 0.1)];
   nodes.push({ op: 'affine', name: 'neck', inputs: ['pool'], scale, shift });
   nodes.push({ op: 'linear', name: 'top', inputs: ['neck'], weight, bias: normals(rng, [outputs]) });
-  const input = { name: 'pixels', resolution, channels: 3 } as const;
+  const input = { name: 'pixels', width, height, channels: 3 } as const;
   if (ending === 'linear') return { input, nodes, output: 'top', outputs };
   nodes.push({ op: ending, name: 'end', inputs: ['top'] });
   return { input, nodes, output: 'end', outputs };
 }
 
 interface Value {
-  size: number;
+  width: number;
+  height: number;
   channels: number;
   data: Float64Array;
 }
 
-/** The obvious loops, in double precision, for one image [R, R, 3]. */
+/** The obvious loops, in double precision, for one image [H, W, 3]. */
 function reference(graph: StaticGraph, image: Float32Array): Float64Array {
-  const { name, resolution, channels } = graph.input;
-  const values = new Map<string, Value>([
-    [name, { size: resolution, channels, data: Float64Array.from(image) }],
-  ]);
+  const { name, ...shape } = graph.input;
+  const values = new Map<string, Value>([[name, { ...shape, data: Float64Array.from(image) }]]);
   for (const node of graph.nodes) {
     const [x, y] = node.inputs.map((input) => values.get(input)!) as [Value, Value];
     values.set(node.name, evaluate(node, x, y));
@@ -99,8 +99,8 @@ function evaluate(node: StaticNode, x: Value, y: Value): Value {
       return { ...x, data: x.data.map((value, i) => value + y.data[i]!) };
     case 'global-average-pool': {
       const data = new Float64Array(x.channels);
-      x.data.forEach((value, i) => (data[i % x.channels]! += value / x.size ** 2));
-      return { size: 1, channels: x.channels, data };
+      x.data.forEach((value, i) => (data[i % x.channels]! += value / (x.width * x.height)));
+      return { ...x, width: 1, height: 1, data };
     }
     case 'linear': {
       const data = Float64Array.from(node.bias.data, (bias, k) =>
@@ -109,7 +109,7 @@ function evaluate(node: StaticNode, x: Value, y: Value): Value {
           bias,
         ),
       );
-      return { size: 1, channels: data.length, data };
+      return { width: 1, height: 1, channels: data.length, data };
     }
     case 'affine':
       return { ...x, data: x.data.map((value, c) => value * node.scale.data[c]! + node.shift.data[c]!) };
@@ -128,16 +128,18 @@ function evaluate(node: StaticNode, x: Value, y: Value): Value {
 function convolve(node: Extract<StaticNode, { op: 'conv' | 'depthwise' }>, x: Value): Value {
   const [kernel, , ins] = node.weight.shape as [number, number, number, number];
   const outs = node.bias.data.length;
-  const size = Math.floor((x.size + 2 * node.pad - kernel) / node.stride) + 1;
-  const data = new Float64Array(size * size * outs);
+  const [height, width] = [x.height, x.width].map(
+    (size) => Math.floor((size + 2 * node.pad - kernel) / node.stride) + 1,
+  ) as [number, number];
+  const data = new Float64Array(height * width * outs);
   for (let i = 0; i < data.length; i++) {
-    const [row, column, out] = [Math.floor(i / outs / size), Math.floor(i / outs) % size, i % outs];
+    const [row, column, out] = [Math.floor(i / outs / width), Math.floor(i / outs) % width, i % outs];
     let sum = node.bias.data[out]!;
     for (let tap = 0; tap < kernel * kernel; tap++) {
       const r = row * node.stride - node.pad + Math.floor(tap / kernel);
       const c = column * node.stride - node.pad + (tap % kernel);
-      if (r < 0 || c < 0 || r >= x.size || c >= x.size) continue;
-      const pixel = (r * x.size + c) * x.channels;
+      if (r < 0 || c < 0 || r >= x.height || c >= x.width) continue;
+      const pixel = (r * x.width + c) * x.channels;
       if (node.op === 'depthwise') sum += x.data[pixel + out]! * node.weight.data[tap * ins + out]!;
       else
         for (let k = 0; k < ins; k++)
@@ -145,7 +147,7 @@ function convolve(node: Extract<StaticNode, { op: 'conv' | 'depthwise' }>, x: Va
     }
     data[i] = activate(sum, node.activation);
   }
-  return { size, channels: outs, data };
+  return { width, height, channels: outs, data };
 }
 
 function activate(x: number, activation: Activation): number {
@@ -155,8 +157,8 @@ function activate(x: number, activation: Activation): number {
 
 /** Random images and the reference's outputs for them. */
 function expected(graph: StaticGraph, n: number) {
-  const { resolution } = graph.input;
-  const images = normals(new Rng('images', resolution), [n, resolution, resolution, 3]).data;
+  const { width, height } = graph.input;
+  const images = normals(new Rng('images', width), [n, height, width, 3]).data;
   const size = images.length / n;
   const rows = Array.from({ length: n }, (_, i) =>
     reference(graph, images.subarray(i * size, (i + 1) * size)),
@@ -172,22 +174,26 @@ async function write(name: string, graph: StaticGraph) {
   return paths;
 }
 
+const networkOf = ({ input: { width, height } }: StaticGraph) => ({ output: 'logits', width, height });
+
 const CASES: Parameters<typeof randomGraph>[] = [
   [1, 9, 'relu', 2],
   [2, 17, 'hswish', 7],
   [3, 28, 'relu', 10, 'softmax'],
   [4, 31, 'hswish', 3, 'l2-normalise'],
   [5, 8, 'linear', 1],
+  [9, 11, 'relu', 6, 'l2-normalise', 22],
+  [10, 16, 'hswish', 5, 'linear', 9],
 ];
 
 test.each(CASES)(
-  'graph %i at %i px with %s, %i outputs, equals float64 loops in both runtimes',
+  'graph %i of %i px width with %s, %i outputs, equals float64 loops in both runtimes',
   async (...args) => {
-    const [seed, resolution] = args;
+    const [seed] = args;
     const graph = randomGraph(...args);
     expect(graph.nodes.some(({ op }) => op === 'add')).toBe(true);
     const paths = await write(`graph${seed}`, graph);
-    const network = { output: 'logits', resolution };
+    const network = networkOf(graph);
     // Two batch sizes from one file: N is dynamic.
     for (const n of [1, 3]) {
       const tensors = tf.memory().numTensors;
@@ -204,7 +210,7 @@ test('the TF.js model needs nothing of our engine: the plain JavaScript backend 
   const paths = await write('plain', graph);
   await tf.setBackend('cpu');
   try {
-    const found = await verifyFiles(paths, { output: 'logits', resolution: 17 }, expected(graph, 2));
+    const found = await verifyFiles(paths, networkOf(graph), expected(graph, 2));
     expect(found.tfjs).toBeLessThan(1e-5);
   } finally {
     await tf.setBackend(backend);
@@ -216,12 +222,12 @@ test('weights beyond a shard are cut into several files', async () => {
   const files = encodeTfjs(graph, 'logits', {});
   expect([...files.keys()]).toEqual(['model.json', 'group1-shard1of2.bin', 'group1-shard2of2.bin']);
   const paths = await write('sharded', graph);
-  await verifyFiles(paths, { output: 'logits', resolution: 8 }, expected(graph, 1));
+  await verifyFiles(paths, networkOf(graph), expected(graph, 1));
 });
 
 test('a file whose outputs differ is refused with the measured difference', async () => {
   const graph = randomGraph(7, 12, 'relu', 4);
-  const network = { output: 'logits', resolution: 12 };
+  const network = networkOf(graph);
   const right = expected(graph, 2);
   const paths = await write('right', graph);
   const first = graph.nodes[0] as Extract<StaticNode, { op: 'conv' | 'depthwise' }>;

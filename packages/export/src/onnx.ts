@@ -16,7 +16,7 @@ interface Fragment {
 }
 
 /**
- * The bytes of model.onnx: input `image` float32 [N, 3, R, R] with any N, output `output` [N, K]. `metadata` becomes
+ * The bytes of model.onnx: input `image` float32 [N, 3, H, W] with any N, output `output` [N, K]. `metadata` becomes
  * the model's metadata_props, in the order given. Equal arguments give equal bytes.
  */
 export function encodeOnnx(
@@ -26,7 +26,7 @@ export function encodeOnnx(
 ): Uint8Array {
   const names = valueNames(graph, output);
   const fragments = graph.nodes.map((node) => convert(node, names));
-  const { resolution, channels } = graph.input;
+  const { width, height, channels } = graph.input;
   return ModelProto.encode({
     irVersion: IR_VERSION,
     producerName: 'ntaa',
@@ -36,7 +36,7 @@ export function encodeOnnx(
       name: 'ntaa',
       node: fragments.flatMap((fragment) => fragment.nodes),
       initializer: fragments.flatMap((fragment) => fragment.constants),
-      input: [describe('image', ['N', channels, resolution, resolution])],
+      input: [describe('image', ['N', channels, height, width])],
       output: [describe(output, ['N', graph.outputs])],
     },
   }).finish();

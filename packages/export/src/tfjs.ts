@@ -40,7 +40,7 @@ interface Fragment {
 }
 
 /**
- * File name to bytes: model.json, then the shards it names. Input `image` float32 [N, R, R, 3] with any N, output
+ * File name to bytes: model.json, then the shards it names. Input `image` float32 [N, H, W, 3] with any N, output
  * `output` [N, K]. `metadata` is stored as userDefinedMetadata. Equal arguments give equal bytes.
  */
 export function encodeTfjs(
@@ -48,8 +48,8 @@ export function encodeTfjs(
   output: string,
   metadata: Readonly<Record<string, unknown>>,
 ): Map<string, Uint8Array> {
-  const { resolution, channels } = graph.input;
-  const imageShape = dims([-1, resolution, resolution, channels]);
+  const { width, height, channels } = graph.input;
+  const imageShape = dims([-1, height, width, channels]);
   const names = valueNames(graph, output);
   const fragments = [constants(graph), ...graph.nodes.map((node) => convert(node, names))];
   const weights = fragments.flatMap((fragment) => fragment.weights);

@@ -6,11 +6,18 @@ import { join } from 'node:path';
 
 /** What the exported files must reproduce. */
 export interface VerifyInput {
-  /** Normalised images [n, R, R, 3], row-major. */
+  /** Normalised images [n, H, W, 3], row-major. */
   images: Float32Array;
   n: number;
   /** The service's own outputs for them, [n, K]. */
   outputs: Float32Array;
+}
+
+/** Name of the output, and size of the input, px. */
+interface VerifiedNetwork {
+  output: string;
+  width: number;
+  height: number;
 }
 
 /** Largest difference allowed, of an output of magnitude up to 1; larger outputs may differ in proportion. */
@@ -22,20 +29,15 @@ export const TOLERANCE = 1e-4;
  */
 export async function verifyFiles(
   paths: { onnx: string; tfjs: string },
-  network: { output: string; resolution: number },
+  network: VerifiedNetwork,
   expected: VerifyInput,
 ): Promise<{ onnx: number; tfjs: number }> {
   const { images, n } = expected;
-  if (n < 1 || images.length !== n * network.resolution ** 2 * 3)
-    throw new Error(
-      `verification needs [n, ${network.resolution}, ${network.resolution}, 3] values, got ${images.length}`,
-    );
+  const { width, height } = network;
+  if (n < 1 || images.length !== n * height * width * 3)
+    throw new Error(`verification needs [n, ${height}, ${width}, 3] values, got ${images.length}`);
   const onnx = compare('model.onnx', await runOnnx(paths.onnx, network, expected), expected.outputs);
-  const tfjs = compare(
-    'tfjs/model.json',
-    await runTfjs(paths.tfjs, network.resolution, expected),
-    expected.outputs,
-  );
+  const tfjs = compare('tfjs/model.json', await runTfjs(paths.tfjs, network, expected), expected.outputs);
   return { onnx, tfjs };
 }
 
@@ -57,7 +59,7 @@ function compare(file: string, actual: Float32Array, expected: Float32Array): nu
 
 async function runOnnx(
   path: string,
-  { output, resolution }: { output: string; resolution: number },
+  { output, width, height }: VerifiedNetwork,
   input: VerifyInput,
 ): Promise<Float32Array> {
   // Loaded late: the native library costs 20 MB, and only an export needs it.
@@ -70,8 +72,8 @@ async function runOnnx(
     logSeverityLevel: 3,
   });
   try {
-    const shape = [input.n, 3, resolution, resolution];
-    const image = new Tensor('float32', toNchw(input.images, resolution ** 2), shape);
+    const shape = [input.n, 3, height, width];
+    const image = new Tensor('float32', toNchw(input.images, height * width), shape);
     const results = await session.run({ image });
     return results[output]!.data;
   } finally {
@@ -88,12 +90,16 @@ function toNchw(images: Float32Array, area: number): Float32Array {
   });
 }
 
-async function runTfjs(folder: string, resolution: number, input: VerifyInput): Promise<Float32Array> {
+async function runTfjs(
+  folder: string,
+  { width, height }: VerifiedNetwork,
+  input: VerifyInput,
+): Promise<Float32Array> {
   const { loadGraphModel } = await import('@tensorflow/tfjs-converter');
   const model = await loadGraphModel(tf.io.fromMemory(await readArtifacts(folder)));
   try {
     const logits = tf.tidy(
-      () => model.predict(tf.tensor4d(input.images, [input.n, resolution, resolution, 3])) as tf.Tensor,
+      () => model.predict(tf.tensor4d(input.images, [input.n, height, width, 3])) as tf.Tensor,
     );
     const values = await logits.data<'float32'>();
     logits.dispose();

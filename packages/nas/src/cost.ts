@@ -14,7 +14,7 @@ export function cost(space: SearchSpace, genotype: Genotype, outputs: number): C
   let params = neck ? width : (width + 1) * outputs;
   for (const layer of units(space, genotype).flatMap((unit) => unit.layers)) {
     const weights = layer.kernel ** 2 * (layer.depthwise ? 1 : layer.channelsIn) * layer.channelsOut;
-    macs += weights * layer.size ** 2;
+    macs += weights * layer.height * layer.width;
     params += weights + 2 * layer.channelsOut;
   }
   return { macs, params, size_bytes: 4 * params };

@@ -11,6 +11,7 @@ export {
   countArchitectures,
   frozenSpace,
   handDesigned,
+  inputSize,
   isMember,
   largest,
   restrictResolutions,
@@ -37,5 +38,5 @@ export {
   standardError,
   wilsonInterval,
 } from './statistics.js';
-export { AGE_BINS, headOutputs, taskSpace } from './task-space.js';
+export { AGE_BINS, headOutputs, inputAspect, taskSpace } from './task-space.js';
 export { units, type ConvLayer, type Unit } from './units.js';

@@ -1,7 +1,7 @@
 import type { SearchSpace } from '@ntaa/contracts';
 import { Rng } from '@ntaa/random';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import {
   canonical,
   cost,
@@ -13,12 +13,15 @@ import {
   frozenSpace,
   genes,
   handDesigned,
+  inputAspect,
+  inputSize,
   isMember,
   largest,
   nearestAchievable,
   parseCanonical,
   restrictResolutions,
   smallest,
+  taskSpace,
   tinySpace,
   units,
   violation,
@@ -171,6 +174,21 @@ describe('cost', () => {
     });
   });
 
+  it('counts every pixel of an input taller than wide, and no other parameter', () => {
+    const space: SearchSpace = { ...oddSpace, aspect: 2 };
+    const genotype = parseCanonical('odd-1@x@17_k7e2.k5e2_k3e2');
+    expect(inputSize(space, genotype)).toEqual({ width: 17, height: 34 });
+    // 34 x 17 px -> 17 x 9 -> 9 x 5.
+    const stem = 9 * 3 * 8 * 153;
+    const first = (8 * 16 + 49 * 16 + 16 * 8 + 8 * 16 + 25 * 16 + 16 * 8) * 153;
+    const third = 8 * 16 * 153 + (9 * 16 + 16 * 12) * 45;
+    const tall = cost(space, genotype, 3);
+    expect(tall.macs).toBe(stem + first + third + 12 * 20 * 45 + 20 * 3);
+    expect(tall.params).toBe(cost(oddSpace, genotype, 3).params);
+    expect(frozenSpace(space, genotype).aspect).toBe(2);
+    expect(cost(frozenSpace(space, genotype), genotype, 3)).toEqual(tall);
+  });
+
   it('lies within the range of its space, and violations start where limits end', () => {
     fc.assert(
       fc.property(spaceAndGenotype, fc.integer({ min: 1, max: 1000 }), ([s, genotype], outputs) => {
@@ -196,6 +214,17 @@ describe('cost', () => {
       max_size_bytes: min.size_bytes,
     });
   });
+});
+
+test('only re-identification looks at images taller than wide as such; other spaces stay as they were', () => {
+  expect(inputAspect('re-identification', 2.1)).toBe(2);
+  expect([1, 1.3, 0.5].map((median) => inputAspect('re-identification', median))).toEqual([1, 1, 1]);
+  expect(inputAspect('age-estimation', 2.1)).toBe(1);
+  expect(taskSpace('re-identification', tinySpace, 2)).toMatchObject({ aspect: 2 });
+  expect(JSON.stringify(taskSpace('re-identification', tinySpace, 1))).toBe(
+    JSON.stringify(taskSpace('re-identification', tinySpace)),
+  );
+  expect(taskSpace('re-identification', tinySpace)).not.toHaveProperty('aspect');
 });
 
 describe('the sampling distribution', () => {

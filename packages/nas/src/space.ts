@@ -54,6 +54,14 @@ const first = (choices: readonly number[]) => choices[0]!;
 const middle = (choices: readonly number[]) => choices[(choices.length - 1) >> 1]!;
 const last = (choices: readonly number[]) => choices[choices.length - 1]!;
 
+/** Of an architecture's input, px. */
+export function inputSize(
+  { aspect = 1 }: Pick<SearchSpace, 'aspect'>,
+  { resolution }: Pick<Genotype, 'resolution'>,
+): { width: number; height: number } {
+  return { width: resolution, height: Math.round(resolution * aspect) };
+}
+
 /** The space with only those resolutions (px) of `allowed` that it has. Throws RangeError when none is left. */
 export function restrictResolutions(space: SearchSpace, allowed: readonly number[]): SearchSpace {
   const resolutions = space.resolutions.filter((px) => allowed.includes(px));

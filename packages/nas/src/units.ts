@@ -1,6 +1,6 @@
 /** A genotype as the plain network it stands for: the one place where its layers, shapes and names are derived. */
 import type { Activation, Genotype, SearchSpace } from '@ntaa/contracts';
-import { requireMember } from './space.js';
+import { inputSize, requireMember } from './space.js';
 
 /** A convolution without bias, padded by kernel >> 1, then batch norm, then the activation. */
 export interface ConvLayer {
@@ -11,8 +11,9 @@ export interface ConvLayer {
   stride: number;
   channelsIn: number;
   channelsOut: number;
-  /** Height and width of the output, px. */
-  size: number;
+  /** Of the output, px. */
+  height: number;
+  width: number;
   activation: Activation | 'linear';
 }
 
@@ -29,7 +30,7 @@ export interface Unit {
  */
 export function units(space: SearchSpace, genotype: Genotype): Unit[] {
   requireMember(space, genotype);
-  let size = genotype.resolution;
+  let { width, height } = inputSize(space, genotype);
   let channels = 3;
   const layer = (
     name: string,
@@ -38,10 +39,10 @@ export function units(space: SearchSpace, genotype: Genotype): Unit[] {
     shape: { kernel?: number; stride?: number; depthwise?: boolean } = {},
   ): ConvLayer => {
     const { kernel = 1, stride = 1, depthwise = false } = shape;
-    size = Math.ceil(size / stride);
+    [height, width] = [Math.ceil(height / stride), Math.ceil(width / stride)];
     const channelsIn = channels;
     channels = channelsOut;
-    return { name, depthwise, kernel, stride, channelsIn, channelsOut, size, activation };
+    return { name, depthwise, kernel, stride, channelsIn, channelsOut, height, width, activation };
   };
   const { stem, head } = space;
   const result: Unit[] = [

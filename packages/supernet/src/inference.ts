@@ -5,7 +5,7 @@
  */
 import type { Genotype } from '@ntaa/contracts';
 import { layers, place, tf, type Buffer, type Heap } from '@ntaa/engine';
-import { units, type ConvLayer } from '@ntaa/nas';
+import { inputSize, units, type ConvLayer } from '@ntaa/nas';
 import { BN_EPSILON, type BnStatistics } from './batch-norm.js';
 import { KernelChain } from './kernel-chain.js';
 import { NECK, normaliseNeck } from './neck.js';
@@ -188,7 +188,7 @@ class Inference {
   }
 }
 
-/** `Supernet.forward` with fixed statistics. Images [N,R,R,3]. Throws RangeError for other shapes. */
+/** `Supernet.forward` with fixed statistics. Images [N,H,W,3]. Throws RangeError for other shapes. */
 export function inferOnHeap(
   heap: Heap,
   net: Supernet,
@@ -197,9 +197,13 @@ export function inferOnHeap(
   statistics: BnStatistics,
 ): { features: tf.Tensor2D; logits: tf.Tensor2D } {
   const [count, height, width] = requireImages(x);
+  // Relative to the input: images of another size than the genotype's go through it, too.
+  const input = inputSize(net.space, genotype);
   const widest = Math.max(
     ...units(net.space, genotype).flatMap((unit) =>
-      unit.layers.map((layer) => layer.channelsOut * (layer.size / genotype.resolution) ** 2),
+      unit.layers.map(
+        (layer) => layer.channelsOut * (layer.height / input.height) * (layer.width / input.width),
+      ),
     ),
   );
   const part = Math.max(1, Math.min(count, Math.floor(PART_VALUES / (widest * height * width))));

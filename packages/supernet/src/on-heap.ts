@@ -38,12 +38,12 @@ export function classifierPanels(heap: Heap, net: Supernet, panels: number): voi
   layers.packPanels(heap, weight, panels, net.space.head.width, net.outputs);
 }
 
-/** [N, R, R] of images [N, R, R, 3]. Throws RangeError for other shapes. */
+/** [N, H, W] of images [N, H, W, 3]. Throws RangeError for other shapes. */
 export function requireImages(x: tf.Tensor4D): [number, number, number] {
   const [batch, height, width, channels] = x.shape;
   if (x.rank !== 4 || batch === 0 || channels !== 3 || x.dtype !== 'float32')
     throw new RangeError(
-      `images have shape [${x.shape.join(', ')}] of ${x.dtype}, not [N, R, R, 3] of float32`,
+      `images have shape [${x.shape.join(', ')}] of ${x.dtype}, not [N, H, W, 3] of float32`,
     );
   return [batch, height, width];
 }

@@ -1,6 +1,6 @@
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
 import { Gradients, memory, native, tf } from '@ntaa/engine';
-import { decode, genes, largest, restrictResolutions, tinySpace } from '@ntaa/nas';
+import { decode, genes, inputSize, largest, restrictResolutions, tinySpace } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -45,8 +45,9 @@ function draw(shape: number[], ...seed: (string | number)[]): Float32Array {
   return Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal());
 }
 
-function images({ resolution }: Genotype, count: number, seed: string | number): tf.Tensor4D {
-  const shape: [number, number, number, number] = [count, resolution, resolution, 3];
+function images(space: SearchSpace, genotype: Genotype, count: number, seed: string | number): tf.Tensor4D {
+  const { width, height } = inputSize(space, genotype);
+  const shape: [number, number, number, number] = [count, height, width, 3];
   return tf.tensor4d(draw(shape, seed), shape);
 }
 
@@ -105,7 +106,7 @@ function run(
   seed: number,
   objective?: Loss,
 ): Result {
-  const [x, t] = [images(genotype, count, seed), targets(count, seed)];
+  const [x, t] = [images(net.space, genotype, count, seed), targets(count, seed)];
   const sums = new Gradients(net.params());
   const { loss, logits } = method(net, genotype, x, objective ?? t, sums);
   const gradients = new Float32Array(sums.size);
@@ -146,6 +147,7 @@ describe.each<[string, SearchSpace, number]>([
   ['odd', oddSpace, 60],
   ['odd, without a head convolution,', { ...oddSpace, head: { width: 6 } }, 30],
   ['odd, with a neck,', { ...oddSpace, head: { ...oddSpace.head, neck: true } }, 20],
+  ['odd, taller than wide,', { ...oddSpace, aspect: 1.7 }, 30],
   ['tiny', restrictResolutions(tinySpace, [24]), 6],
 ])('a compiled architecture of the %s space', (_, space, numRuns) => {
   // A neck enlarges differences between features that hardly differ, rounding included; of one image none differ.
@@ -193,7 +195,7 @@ describe.each<[string, SearchSpace, number]>([
     const net = trainedLike(space, 2);
     fc.assert(
       fc.property(genotypes(space), fc.constantFrom(...counts), fc.nat(1000), (genotype, count, seed) => {
-        const x = images(genotype, count, seed);
+        const x = images(space, genotype, count, seed);
         const bn = calibrate(net, genotype, [x]);
         const collector = new BnCollector();
         const batch = net.forwardTaped(x, genotype, collector);
@@ -201,7 +203,7 @@ describe.each<[string, SearchSpace, number]>([
         const statistics = bn.tensors();
         for (const [name, { data }] of theirs.tensors())
           expect(difference(statistics.get(name)!.data, data), name).toBeLessThan(1e-4);
-        const y = images(genotype, count, seed + 1);
+        const y = images(space, genotype, count, seed + 1);
         const [a, b] = [net.forward(y, genotype, bn), net.forwardTaped(y, genotype, bn)];
         for (const key of ['features', 'logits'] as const) {
           expect(a[key].shape).toEqual(b[key].shape);
@@ -221,7 +223,7 @@ describe.each<[string, SearchSpace, number]>([
 it('adds gradients to those that are there', () => {
   const net = trainedLike(oddSpace, 3);
   const genotype = largest(oddSpace);
-  const [x, t] = [images(genotype, 4, 1), targets(4, 1)];
+  const [x, t] = [images(oddSpace, genotype, 4, 1), targets(4, 1)];
   const sums = new Gradients(net.params());
   const values = [1, 2].map(() => {
     lossGradients(net, genotype, x, t, sums).logits.dispose();
@@ -277,7 +279,7 @@ it.runIf(ON_WASM)('refuses images and targets of other shapes', () => {
   const net = trainedLike(oddSpace, 6);
   const genotype = largest(oddSpace);
   const sums = new Gradients(net.params());
-  const [gray, x, t] = [tf.zeros<tf.Rank.R4>([2, 9, 9, 1]), images(genotype, 2, 1), targets(3, 1)];
+  const [gray, x, t] = [tf.zeros<tf.Rank.R4>([2, 9, 9, 1]), images(oddSpace, genotype, 2, 1), targets(3, 1)];
   expect(() => lossGradients(net, genotype, gray, t, sums)).toThrow(/images have shape \[2, 9, 9, 1\]/);
   expect(() => lossGradients(net, genotype, x, t, sums)).toThrow(/targets have shape \[3, 3\], not \[2, 3\]/);
   tf.dispose([gray, x, t]);

@@ -1,6 +1,6 @@
 /** A frozen network with batch norm folded into its convolutions, as plain data: what the exporters read. */
 import { tf } from '@ntaa/engine';
-import { countArchitectures, largest, units, type ConvLayer } from '@ntaa/nas';
+import { countArchitectures, inputSize, largest, units, type ConvLayer } from '@ntaa/nas';
 import { BN_EPSILON, type BnStatistics } from './batch-norm.js';
 import { NECK } from './neck.js';
 import type { Supernet } from './supernet.js';
@@ -51,8 +51,8 @@ export type Delivery = 'logits' | 'embedding' | 'expectation';
 export const LEAST_LENGTH = 1e-12;
 
 export interface StaticGraph {
-  /** One image batch [N, resolution, resolution, channels], normalised. */
-  input: { name: string; resolution: number; channels: 3 };
+  /** One image batch [N, height, width, channels], normalised. */
+  input: { name: string; width: number; height: number; channels: 3 };
   /** In an order in which they can be run. */
   nodes: StaticNode[];
   /** Name of the node whose output [N, K] is the network's, and K. */
@@ -88,7 +88,7 @@ export function fold(net: Supernet, bn: BnStatistics, delivery: Delivery = 'logi
   push({ op: 'global-average-pool', name: 'pool', inputs: [at] });
   for (const node of ending(net, bn, delivery)) push({ ...node, inputs: [at] });
   const outputs = { logits: net.outputs, embedding: net.space.head.width, expectation: 1 }[delivery];
-  const input = { name: 'image', resolution: genotype.resolution, channels: 3 as const };
+  const input = { name: 'image', ...inputSize(net.space, genotype), channels: 3 as const };
   return { input, nodes, output: at, outputs };
 }
 

@@ -24,6 +24,7 @@ export const domainAdaptation = {
   delivery: 'logits',
   reads: 'logits',
   augmentation: {},
+  leastBatch: 64,
 
   stratum: ({ label }) => (label < 0 ? null : label),
   targets: (samples, labels) => ({ labels, labelOf: Float32Array.from(samples, ({ label }) => label) }),

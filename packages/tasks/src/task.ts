@@ -81,6 +81,8 @@ export interface Task {
   readonly mixes?: boolean;
   /** Views under which an image keeps its label, where they differ from the usual ones. */
   readonly augmentation: Partial<AugmentPolicy>;
+  /** Images of a training batch at least, where the loss compares them with each other. */
+  readonly leastBatch?: number;
   /** Kind by which splits are stratified, of an image with this label number; null: it lacks what the task needs. */
   stratum(sample: Sample): number | null;
   /**

@@ -1,6 +1,6 @@
 /** Architectures side by side, block by block, with what differs from the first marked. */
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
-import { canonical, cost, isMember, units, type Unit } from '@ntaa/nas';
+import { canonical, cost, inputSize, isMember, units, type Unit } from '@ntaa/nas';
 import { millions, percent, short } from '../markdown.js';
 import type { Subject } from './input.js';
 import { rect, text, type Picture } from './picture.js';
@@ -12,15 +12,16 @@ interface Column {
   params: number;
   /** By row; null: left out. */
   parts: (Part | null)[];
-  resolution: number;
+  /** `32 px`, or `32x64 px`. */
+  input: string;
 }
 interface Part {
   /** `5x5, x3`: what can be chosen. */
   choice: string;
   /** Channels in, expanded, out. */
   channels: number[];
-  /** Px of its output. */
-  size: number;
+  /** Of its output. */
+  size: string;
   macs: number;
 }
 
@@ -36,7 +37,7 @@ export function compareArchitectures({ manifest, card, job }: Subject): Comparis
   const depths = space.stages.map(({ blocks }) => blocks.length);
   const outputs = outputsOf(manifest.params, space, manifest.genotype);
   const column = (name: string, note: string, genotype: Genotype): Column => ({
-    ...{ name, note, resolution: genotype.resolution },
+    ...{ name, note, input: px(inputSize(space, genotype)) },
     ...cost(space, genotype, outputs),
     parts: partsOf(space, genotype, depths),
   });
@@ -84,16 +85,19 @@ function partsOf(space: SearchSpace, genotype: Genotype, depths: readonly number
   ];
 }
 
+const px = ({ width, height }: { width: number; height: number }): string =>
+  width === height ? `${width} px` : `${width}x${height} px`;
+
 function part({ layers }: Unit, choice: string): Part {
   const channels = [layers[0]!.channelsIn, ...layers.map(({ channelsOut }) => channelsOut)];
   return {
     choice,
     // The depthwise convolution keeps the channels.
     channels: channels.filter((count, i) => i === 0 || count !== channels[i - 1]),
-    size: layers.at(-1)!.size,
+    size: px(layers.at(-1)!),
     macs: layers.reduce(
-      (sum, { kernel, depthwise, channelsIn, channelsOut, size }) =>
-        sum + kernel ** 2 * (depthwise ? 1 : channelsIn) * channelsOut * size ** 2,
+      (sum, { kernel, depthwise, channelsIn, channelsOut, height, width }) =>
+        sum + kernel ** 2 * (depthwise ? 1 : channelsIn) * channelsOut * height * width,
       0,
     ),
   };
@@ -114,9 +118,9 @@ export function changes({ rows, columns }: Comparison): string[] {
   const differing = rows.filter((_, i) => from.parts[i] && to.parts[i] && change(from.parts[i], to.parts[i]));
   const dearer = to.macs / from.macs - 1;
   return [
-    from.resolution === to.resolution
-      ? `Resolution stays ${to.resolution} px.`
-      : `Resolution ${from.resolution} px becomes ${to.resolution} px.`,
+    from.input === to.input
+      ? `Resolution stays ${to.input}.`
+      : `Resolution ${from.input} becomes ${to.input}.`,
     count(from) === count(to)
       ? `Depth stays ${count(to)} blocks.`
       : `Depth ${count(from)} blocks becomes ${count(to)}.`,
@@ -132,7 +136,9 @@ const GAP = 18;
 
 export function architecturePicture(comparison: Comparison): Picture {
   const { rows, columns } = comparison;
-  const width = Math.max(720, GUTTER + columns.length * 210);
+  // Two sizes are longer to tell than one.
+  const each = columns.some(({ input }) => input.includes('x')) ? 250 : 210;
+  const width = Math.max(720, GUTTER + columns.length * each);
   const column = (width - GUTTER) / columns.length - GAP;
   const widest = Math.max(
     ...columns.flatMap(({ parts }) => parts.map((p) => Math.max(0, ...(p?.channels ?? [])))),
@@ -153,11 +159,11 @@ export function architecturePicture(comparison: Comparison): Picture {
     ...rows.map((name, i) => text(16, TOP + i * ROW + 20, name, { class: 'quiet small' })),
     ...columns.map((c, k) => {
       const x = GUTTER + k * (column + GAP);
-      const resized = k > 0 && c.resolution !== first.resolution;
+      const resized = k > 0 && c.input !== first.input;
       return [
         text(x, 76, c.name, { class: 'strong' }),
         (resized ? rhomb(x + column - 9, 72) : '') +
-          text(x, 94, `${c.resolution} px, ${short(c.macs)} MACs, ${short(c.params)} params`, {
+          text(x, 94, `${c.input}, ${short(c.macs)} MACs, ${short(c.params)} params`, {
             class: 'small',
           }),
         ...c.parts.map((p, i) =>
@@ -167,8 +173,8 @@ export function architecturePicture(comparison: Comparison): Picture {
     }),
   ];
   const told = columns.map(
-    ({ name, resolution, parts }) =>
-      `${name}: ${resolution} px; ${rows.map((row, i) => `${row} ${parts[i]?.choice ?? 'left out'}`).join(', ')}`,
+    ({ name, input, parts }) =>
+      `${name}: ${input}; ${rows.map((row, i) => `${row} ${parts[i]?.choice ?? 'left out'}`).join(', ')}`,
   );
   return {
     title,
@@ -205,7 +211,7 @@ function drawn(
     rect('f-panel', x, y, width, height),
     rect(changed ? 'f-chosen' : 'f-front', x, y, bar, height, 'fill-opacity="0.25"'),
     text(x + 8, middle, part.choice, { class: 'strong small' }),
-    text(x + 62, middle, `${part.channels.join('-')} ch, ${part.size} px`, { class: 'small' }),
+    text(x + 62, middle, `${part.channels.join('-')} ch, ${part.size}`, { class: 'small' }),
     changed && text(x + 8, y + 28, changed, { class: 'small' }),
     frame,
   ].join('');

@@ -53,8 +53,8 @@ function panelsOf({ job, manifest }: Subject): Panel[] {
       lines: loss.filter(({ network }) => network === 'supernet').map(lossLine),
     },
     {
-      title: `Architectures with inherited weights: ${quality} on validation images`,
-      label: 'quality',
+      title: `With inherited weights: ${quality}`,
+      label: 'on validation images',
       show: (value: number) => `${Math.round(100 * value)}%`,
       lines: [
         round('best of those judged then', 'front', '', 'best'),

@@ -59,7 +59,7 @@ export function renderPage(subject: Subject, pictures: Pictures): string {
 type Draw = (name: PictureName) => string;
 
 function summary({ manifest, card }: Subject): string {
-  const { metrics: measured, macs, params, lineage, genotype } = manifest;
+  const { metrics: measured, macs, params, lineage, preprocessing } = manifest;
   const { name, value } = headline(measured);
   const { train, validation, test } = card.dataset.images;
   const facts: [string, string][] = [
@@ -69,7 +69,7 @@ function summary({ manifest, card }: Subject): string {
       : []),
     ['Multiply-accumulates an image', millions(macs)],
     ['Parameters', count(params)],
-    ['Input', `${genotype.resolution} x ${genotype.resolution} px`],
+    ['Input', `${preprocessing.width} x ${preprocessing.height} px`],
   ];
   return [
     p(

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Metrics } from '@ntaa/contracts';
+import type { Metrics, TaskName } from '@ntaa/contracts';
 import { cost, handDesigned, largest, taskSpace, tinySpace, wilsonInterval } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import sharp from 'sharp';
@@ -250,14 +250,34 @@ const OTHERS: Record<string, { metrics: Metrics; key: string; expected: string[]
     ],
   },
 };
+/** Texts of a picture that run into their neighbour or out of the picture, by a common font's widths. */
+function overflowing(svg: string): string[] {
+  const texts = [...svg.matchAll(/<text x="([\d.]+)" y="([\d.]+)"(?: class="([^"]*)")?>([^<]*)</g)].map(
+    ([, x, y, style = '', words]) => {
+      const size = style.includes('title') ? 16 : style.includes('small') ? 11 : 13;
+      const wide = /title|strong/.test(style) ? 0.58 : 0.52;
+      const text = words!.replaceAll(/&#\d+;/g, '?');
+      return { x: Number(x), y: Number(y), text, end: Number(x) + wide * size * text.length };
+    },
+  );
+  const width = Number(/ width="(\d+)"/.exec(svg)![1]);
+  const right = ({ x, y }: (typeof texts)[number]) =>
+    Math.min(width, ...texts.filter((other) => other.y === y && other.x > x).map((other) => other.x));
+  return texts.filter((text) => text.end > right(text)).map(({ text }) => text);
+}
+
 it.each(Object.entries(OTHERS))('%s has its own metrics and pictures', (task, { metrics, key, expected }) => {
   const given = subject(task === 'domain-adaptation' ? ['a', 'b'] : [], { metrics });
-  const space = taskSpace(given.job.request.task, tinySpace);
+  const tall = task === 're-identification' ? 2 : 1;
+  const space = taskSpace(task as TaskName, tinySpace, tall);
   const job = { ...given.job, ...reportInput(space, GENOTYPE, key) };
   const { classes, ...card } = given.card;
   const files = renderReport({ manifest: { ...given.manifest, task }, card, job });
   for (const words of expected) expect(files.get('report.html')).toContain(words.replaceAll('&', '&#38;'));
   expect([...files.keys()]).toContain('report/pareto.svg');
   expect(files.get('report/pareto.svg')).not.toMatch(/NaN|Infinity|undefined/);
+  for (const [name, content] of files)
+    if (name.endsWith('.svg')) expect(overflowing(content), name).toEqual([]);
+  if (tall > 1) expect(files.get('report/architecture.svg')).toContain('48x96 px');
   expect(classes).toHaveLength(given.manifest.labels.length);
 });
