@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openStore } from '@ntaa/storage';
+import { deadline } from './clock.mjs';
 import { sql } from './faults.mjs';
 import { sha256 } from './model.mjs';
 
@@ -121,7 +122,7 @@ async function checkTables(stack, model) {
   };
   for (const [what, text] of Object.entries(none)) {
     let rows = await sql(stack, text);
-    for (const end = Date.now() + 30_000; rows.length > 0 && Date.now() < end; await sleep(300))
+    for (const late = deadline(30_000); rows.length > 0 && !late(); await sleep(300))
       rows = await sql(stack, text);
     if (rows.length) model.violate(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
   }

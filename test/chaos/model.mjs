@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
+import { deadline } from './clock.mjs';
 
 /** A request that is not answered for good within so many milliseconds is a broken promise. */
 const PATIENCE = 60_000;
@@ -51,7 +52,7 @@ export class Model {
   /** GET until it is answered with 200; its JSON. */
   async get(path) {
     let last;
-    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(200)) {
+    for (const late = deadline(PATIENCE); !late(); await sleep(200)) {
       const answer = await this.ask('GET', path);
       if (answer?.status === 200) return JSON.parse(answer.bytes.toString());
       last = answer;
@@ -79,7 +80,7 @@ export class Model {
     const job = this.jobs.get(key);
     let url = firstUrl;
     let last;
-    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(150)) {
+    for (const late = deadline(PATIENCE); !late(); await sleep(150)) {
       const body = this.requests[job.recipe];
       const answer = await this.ask('POST', '/v1/jobs', { body, headers: { 'idempotency-key': key }, url });
       url = undefined;
@@ -111,10 +112,10 @@ export class Model {
     return [...this.jobs.values()].filter(({ done }) => !done);
   }
   async allEnded(limitMs) {
-    for (const end = Date.now() + limitMs; ; await sleep(300)) {
+    for (const late = deadline(limitMs); ; await sleep(300)) {
       const open = await this.unfinished();
       if (open.length === 0) return;
-      if (Date.now() < end) continue;
+      if (!late()) continue;
       for (const { key, id, last } of open)
         this.violate(`${key} ${id} has not ended: ${last?.status}, ${last?.stage}, attempt ${last?.attempt}`);
       return;
