@@ -20,7 +20,7 @@ export async function figures(db: Client): Promise<Figures> {
     FROM
       (SELECT count(*) AS waiting, extract(epoch FROM now() - min(coalesce(due, created_at))) AS lag
         FROM outbox WHERE dispatched_at IS NULL AND (due IS NULL OR due <= now())) AS o,
-      (SELECT sum(failures) AS failures, sum(attempt) AS attempts,
+      (SELECT sum(failures_total) AS failures, sum(attempt) AS attempts,
           count(DISTINCT worker) FILTER (WHERE lease_token IS NOT NULL) AS workers,
           sum((progress->>'images_per_second')::float8) FILTER (WHERE lease_token IS NOT NULL) AS speed,
           extract(epoch FROM now() - min(lease_until) FILTER (WHERE lease_until < now())) AS age

@@ -63,7 +63,7 @@ export function leases(db: Client): WorkerSide {
           job: toJob(row, null),
           request: row.request as unknown as JobRequest,
           wanted: row.status === 'stopping' ? 'stop' : 'run',
-          failures: row.failures === 0 ? [] : await failuresOf(tx, id),
+          failures: row.failuresTotal === 0 ? [] : await failuresOf(tx, id),
         };
       });
     },
@@ -118,6 +118,8 @@ export function leases(db: Client): WorkerSide {
         const create = { jobId: job.id, tenantId: job.tenantId, name, ...columns };
         await tx.checkpoint.upsert({ where, create, update: columns });
         if (before && before.key !== key) await discard(tx, [before.key]);
+        // It got on: what went wrong before says nothing about what is to come.
+        if (job.failures > 0) await tx.job.update({ where: { id: job.id }, data: { failures: 0 } });
       });
     },
 

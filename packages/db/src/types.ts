@@ -346,13 +346,17 @@ export interface Jobs {
   appendEvents(lease: Lease, events: readonly NewEvent[]): Promise<void>;
   /** Inserts or replaces by genotype. */
   putCandidates(lease: Lease, candidates: readonly Candidate[]): Promise<void>;
-  /** Records an object already in the store as checkpoint `name`; the one it replaces becomes garbage. */
+  /**
+   * Records an object already in the store as checkpoint `name`; the one it replaces becomes garbage. Failures are counted
+   * from here on again: a checkpoint must hold more work than the one it replaces.
+   */
   commitCheckpoint(lease: Lease, checkpoint: Checkpoint): Promise<void>;
   checkpoints(jobId: string): Promise<Checkpoint[]>;
   /** Model or supernet, result, and events `status` and `done`, at once. `cancelled`: cancelled meanwhile, nothing kept. */
   succeed(lease: Lease, success: Success): Promise<'succeeded' | 'cancelled'>;
   /**
-   * Ends the attempt. With `retry` the job is queued again, until MAX_FAILURES failures; otherwise it has failed.
+   * Ends the attempt. With `retry` the job is queued again, until it has failed MAX_FAILURES times since its last checkpoint;
+   * otherwise it has failed.
    * Returns the job's status afterwards.
    */
   fail(lease: Lease, error: { code: string; detail: string }, retry: boolean): Promise<JobStatus>;
@@ -540,7 +544,7 @@ export interface Outbox {
   requeueCandidates(): Promise<OutboxEntry[]>;
 }
 
-/** Failures after which a retryable job has failed for good. */
+/** Failures without a checkpoint in between after which a retryable job has failed for good. */
 export const MAX_FAILURES = 5;
 
 /** A worker that has not said for so long that it is there is gone, milliseconds. */

@@ -64,6 +64,7 @@ export const ModelName = {
   IdempotencyKey: 'IdempotencyKey',
   Upload: 'Upload',
   Worker: 'Worker',
+  Turn: 'Turn',
   Garbage: 'Garbage',
   AuditEntry: 'AuditEntry',
   ComputeUsage: 'ComputeUsage',
@@ -165,6 +166,8 @@ export const JobScalarFieldEnum = {
   stage: 'stage',
   attempt: 'attempt',
   failures: 'failures',
+  failuresTotal: 'failuresTotal',
+  priority: 'priority',
   request: 'request',
   progress: 'progress',
   result: 'result',
@@ -291,10 +294,21 @@ export type UploadScalarFieldEnum = (typeof UploadScalarFieldEnum)[keyof typeof 
 export const WorkerScalarFieldEnum = {
   id: 'id',
   engine: 'engine',
-  seenAt: 'seenAt'
+  seenAt: 'seenAt',
+  slots: 'slots',
+  free: 'free',
+  idleSince: 'idleSince'
 } as const
 
 export type WorkerScalarFieldEnum = (typeof WorkerScalarFieldEnum)[keyof typeof WorkerScalarFieldEnum]
+
+
+export const TurnScalarFieldEnum = {
+  tenantId: 'tenantId',
+  servedAt: 'servedAt'
+} as const
+
+export type TurnScalarFieldEnum = (typeof TurnScalarFieldEnum)[keyof typeof TurnScalarFieldEnum]
 
 
 export const GarbageScalarFieldEnum = {

@@ -1,0 +1,92 @@
+/** What keeps a busy service fair and honest: failures, workers that stop working, whose turn it is. */
+import { newId } from '@ntaa/contracts';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startStack, type TestStack } from '../../../test/setup/stack.js';
+import { openDatabase } from './database.js';
+import { MAX_FAILURES, type Claim, type Database } from './types.js';
+
+let stack: TestStack;
+let db: Database;
+let sql: pg.Pool;
+beforeAll(async () => {
+  stack = await startStack();
+  db = await openDatabase(stack.databaseUrl);
+  sql = new pg.Pool({ connectionString: stack.databaseUrl, max: 2 });
+});
+afterAll(async () => {
+  await sql?.end();
+  await db?.close();
+  await stack?.close();
+});
+
+async function readyDataset(tenant: string): Promise<string> {
+  const id = newId('ds');
+  await db.datasets.create({
+    id,
+    name: 'x',
+    format: null,
+    tenant,
+    uploadKey: `${id}/a`,
+    sha256: 'ab',
+    bytes: 1,
+  });
+  const report = { error: null, skipped: [], warnings: [], sizes: null };
+  const counts = { images: 4, skipped: 0, bytes: 99, classes: 2, splits: null };
+  await db.datasets.markReady(id, { format: 'image-folder', counts, labels: [], report, pack: {} });
+  return id;
+}
+const datasets = new Map<string, Promise<string>>();
+async function newJob(tenant = 'default', more: object = {}): Promise<string> {
+  if (!datasets.has(tenant)) datasets.set(tenant, readyDataset(tenant));
+  const dataset = await datasets.get(tenant)!;
+  const job = await db.jobs.create(tenant, { kind: 'adapt', task: 'classification', dataset, ...more });
+  if (typeof job === 'string') throw new Error(job);
+  return job.id;
+}
+async function claimed(id: string, worker = 'w'): Promise<Claim> {
+  await sql.query('UPDATE jobs SET queued_at = now() WHERE id = $1', [id]);
+  const claim = await db.jobs.claim(id, worker, 60_000);
+  if (!claim) throw new Error(`${id} was not claimed`);
+  return claim;
+}
+/** Its worker is lost. */
+async function lose(id: string): Promise<void> {
+  await sql.query(`UPDATE jobs SET lease_until = now() - interval '1 second' WHERE id = $1`, [id]);
+  await db.jobs.reap();
+}
+const statusOf = async (id: string) => (await db.jobs.get('default', id))!.status;
+
+test('what went wrong before a checkpoint does not end a job that got on since', async () => {
+  const before = (await db.figures()).failures;
+  const id = await newJob();
+  const losses = 3 * MAX_FAILURES;
+  for (let n = 0; n < losses; n++) {
+    const { lease } = await claimed(id);
+    const key = `jobs/${id}/${n}`;
+    await db.jobs.commitCheckpoint(lease, { name: 'state', key, sha256: 's', size: 1, data: {} });
+    if (n % 2) await lose(id);
+    else await db.jobs.fail(lease, { code: 'internal', detail: 'x' }, true);
+    expect(await statusOf(id)).toBe('queued');
+  }
+  // None is forgotten: neither by the figures, nor by the attempts that follow.
+  expect((await db.figures()).failures - before).toBe(losses);
+  const { failures, lease } = await claimed(id);
+  expect(failures).toHaveLength(losses);
+  await db.jobs.commitCheckpoint(lease, { name: 'state', key: 'k', sha256: 's', size: 1, data: {} });
+  await db.jobs.release(lease);
+  expect((await claimed(id)).failures).toHaveLength(losses);
+});
+
+test('a job that fails at the same place every time ends, however far it had come', async () => {
+  const id = await newJob();
+  const first = await claimed(id);
+  await db.jobs.commitCheckpoint(first.lease, { name: 'state', key: 'k', sha256: 's', size: 1, data: {} });
+  await lose(id);
+  for (let n = 2; n <= MAX_FAILURES; n++) {
+    expect(await statusOf(id)).toBe('queued');
+    await claimed(id);
+    await lose(id);
+  }
+  expect(await statusOf(id)).toBe('failed');
+});
