@@ -1,6 +1,7 @@
 /** What operators are told: every metric that the dashboard and the handbook name is there, and every one is in the handbook. */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { claimedJob, startApi, type ApiStack } from './setup/api.js';
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
@@ -23,13 +24,25 @@ afterAll(() => api?.close());
 
 const value = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(metrics)?.[1]);
 
-test.each(['deploy/grafana-dashboard.json', 'docs/operations.md'])(
+test.each(['deploy/grafana-dashboard.json', 'deploy/alerts.yaml', 'docs/operations.md'])(
   '%s names metrics that there are',
   (path) => {
     const there = named(metrics);
     expect(named(read(path)).filter((name) => !there.includes(name))).toEqual([]);
   },
 );
+
+test('alerts are rules that Prometheus reads', () => {
+  const { groups } = parse(read('deploy/alerts.yaml')) as {
+    groups: { rules: { alert: string; expr: string; for: string }[] }[];
+  };
+  const rules = groups.flatMap((group) => group.rules);
+  expect(rules.map(({ alert }) => alert)).toEqual([...new Set(rules.map(({ alert }) => alert))]);
+  for (const rule of rules) {
+    expect(rule.for).toMatch(/^\d+[sm]$/);
+    expect(rule.expr).toMatch(/ > /);
+  }
+});
 
 test('every metric of ours is in the handbook', () => {
   const explained = named(read('docs/operations.md'));

@@ -12,7 +12,7 @@ const RETRY_PAUSE = 1000;
 
 /** Handler of `job.run`: attempts the job, on this GPU, until it has ended, is paused, or belongs to somebody else. */
 export async function runJobs(
-  context: Context,
+  context: Context & { readonly taken: () => void },
   id: string,
   gpu: string | null,
   shutdown: AbortSignal,
@@ -20,6 +20,7 @@ export async function runJobs(
   while (!shutdown.aborted) {
     const claim = await context.db.jobs.claim(id, context.worker, LEASE);
     if (claim === null) return;
+    context.taken();
     killPoint('worker.lease-claimed');
     const end = await withScratch(context.scratch, (scratch) =>
       attempt(context, claim, { scratch, gpu }, shutdown),

@@ -292,22 +292,24 @@ describe.each(kinds)('on %s Postgres', (kind) => {
   test('workers say what they run, once a kind, until they are gone or silent', async () => {
     const gpu = { kind: 'tensorflow-gpu', name: 'tensorflow-gpu 1', reason: 'there' };
     const cpu = { kind: 'wasm', name: 'wasm 1', reason: 'no GPU' };
+    const present = (worker: string, engine: typeof gpu) =>
+      db.workers.present(worker, engine, { slots: 1, free: 1, idleMs: 0 });
     for (const [worker, engine] of [
       ['a', cpu],
       ['b', gpu],
       ['c', gpu],
     ] as const)
       // prettier-ignore
-      await db.workers.present(worker, engine);
+      await present(worker, engine);
     const byKind = async () => (await db.workers.engines()).map(({ kind }) => kind).sort();
     expect(await byKind()).toEqual(['tensorflow-gpu', 'wasm']);
     expect(await db.workers.engines()).toContainEqual(cpu);
-    await db.workers.present('a', gpu);
+    await present('a', gpu);
     expect(await byKind()).toEqual(['tensorflow-gpu']);
-    await db.workers.present('a', cpu);
+    await present('a', cpu);
     await sql.query(`UPDATE workers SET seen_at = now() - interval '2 minutes' WHERE id = 'a'`);
     expect(await byKind()).toEqual(['tensorflow-gpu']);
-    await db.workers.present('a', cpu);
+    await present('a', cpu);
     for (const worker of ['b', 'c']) await db.workers.gone(worker);
     expect(await byKind()).toEqual(['wasm']);
     await db.workers.gone('a');

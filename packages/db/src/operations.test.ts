@@ -90,3 +90,43 @@ test('a job that fails at the same place every time ends, however far it had com
   }
   expect(await statusOf(id)).toBe('failed');
 });
+
+test('a worker is known to work, to have stopped, and not to take what waits', async () => {
+  const engine = { kind: 'wasm', name: 'wasm 1', reason: 'asked for' };
+  const MINUTE = 60_000;
+  await sql.query(`UPDATE jobs SET status = 'cancelled' WHERE status IN ('queued', 'running')`);
+  const present = (id: string, free: number, idleMs: number | null, slots = 1) =>
+    db.workers.present(id, engine, { slots, free, idleMs });
+  const states = async () =>
+    Object.fromEntries((await db.workers.list()).data.map(({ id, state }) => [id, state]));
+  await present('busy', 0, null);
+  await present('half', 1, 20 * MINUTE, 2);
+  await present('idle', 1, 20 * MINUTE);
+  await present('new', 1, MINUTE);
+  await present('killed', 0, null);
+  await sql.query(`UPDATE workers SET seen_at = now() - interval '2 minutes' WHERE id = 'killed'`);
+  // Nothing waits: nobody is to blame.
+  const well = { busy: 'working', half: 'working', idle: 'idle', new: 'idle', killed: 'silent' };
+  expect(await states()).toEqual(well);
+
+  const waiting = await newJob();
+  const wait = (interval: string) =>
+    sql.query(`UPDATE jobs SET queued_at = now() + $2::interval WHERE id = $1`, [waiting, interval]);
+  await wait('2 minutes');
+  expect(await states()).toEqual(well);
+  await wait('-4 minutes');
+  expect(await states()).toEqual(well);
+  await wait('-6 minutes');
+  expect(await states()).toEqual({ ...well, half: 'stalled', idle: 'stalled' });
+  expect(await db.workers.states()).toEqual({ working: 1, stalled: 2, idle: 1, silent: 1 });
+  await present('idle', 1, 0);
+  expect((await states())['idle']).toBe('idle');
+  const page = await db.workers.list({ limit: 2 });
+  expect(page.data.map(({ id }) => id)).toEqual(['busy', 'half']);
+  expect((await db.workers.list({ after: page.next_cursor! })).data).toHaveLength(3);
+  await sql.query(`UPDATE workers SET seen_at = now() - interval '2 hours' WHERE id = 'killed'`);
+  await present('new', 1, 0);
+  expect(await states()).not.toHaveProperty('killed');
+  for (const id of ['busy', 'half', 'idle', 'new']) await db.workers.gone(id);
+  await db.jobs.action('default', waiting, 'cancel');
+});

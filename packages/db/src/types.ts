@@ -35,6 +35,8 @@ import type {
   WebhookDelivery,
   WebhookPatch,
   WebhookRequest,
+  Worker,
+  WorkerState,
 } from '@ntaa/contracts';
 
 export type Json = Record<string, unknown>;
@@ -418,14 +420,26 @@ export interface WorkerEngine {
   /** Why this one. */
   readonly reason: string;
 }
-/** Worker processes and their engines, for those who watch the service; jobs are held by leases. */
+/** What a worker could take. */
+export interface WorkerLoad {
+  /** Jobs that it may hold at once. */
+  readonly slots: number;
+  readonly free: number;
+  /** For how long it could have taken a job and has taken none, milliseconds; null: it has no place. */
+  readonly idleMs: number | null;
+}
+/** Worker processes, for those who watch the service; jobs are held by leases. Killed ones are known for another hour. */
 export interface Workers {
   /** Says that a worker is there; to be said again every WORKER_SEEN_MS / 3 or sooner. */
-  present(id: string, engine: WorkerEngine): Promise<void>;
+  present(id: string, engine: WorkerEngine, load: WorkerLoad): Promise<void>;
   /** A worker ends. */
   gone(id: string): Promise<void>;
   /** The different engines of the workers that said so in the last WORKER_SEEN_MS. */
   engines(): Promise<WorkerEngine[]>;
+  /** How many are in which state. */
+  states(): Promise<Partial<Record<WorkerState, number>>>;
+  /** By id. */
+  list(page?: PageOptions): Promise<Page<Worker>>;
 }
 
 export interface DeliveryClaim {
@@ -549,6 +563,8 @@ export const MAX_FAILURES = 5;
 
 /** A worker that has not said for so long that it is there is gone, milliseconds. */
 export const WORKER_SEEN_MS = 60_000;
+/** One that could take a job, and has taken none for so long while jobs waited as long, does not work, milliseconds. */
+export const WORKER_STALLED_MS = 300_000;
 export class NameTaken extends Error {
   constructor(name: string) {
     super(`The name ${name} is taken`);

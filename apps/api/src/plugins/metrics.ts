@@ -1,5 +1,5 @@
 /** Prometheus metrics: what this process counts, and what the database and the queue say of all. docs/operations.md lists them. */
-import { JOB_STATUSES } from '@ntaa/contracts';
+import { JOB_STATUSES, WORKER_STATES } from '@ntaa/contracts';
 import type { Figures } from '@ntaa/db';
 import { collectDefaultMetrics, Counter, Gauge, Histogram } from 'prom-client';
 import { createMeters } from '../meters.js';
@@ -92,6 +92,12 @@ export function useMetrics(app: App, { db, queue, meters }: Deps): void {
     labelNames: ['kind', 'name', 'reason'],
     registers: [registry],
   });
+  const workers = new Gauge({
+    name: 'ntaa_workers',
+    help: 'Workers by state; stalled and silent ones do not work',
+    labelNames: ['state'],
+    registers,
+  });
 
   app.addHook('onResponse', async (request, reply) => {
     const labels = {
@@ -109,16 +115,17 @@ export function useMetrics(app: App, { db, queue, meters }: Deps): void {
     },
     async (request, reply) => {
       // A scrape still tells of this process when what the service depends on is down.
-      const [byName, byStatus, figures, running] = await Promise.allSettled([
+      const [byName, byStatus, figures, running, byState] = await Promise.allSettled([
         queue.counts(),
         db.jobs.counts(),
         db.figures(),
         db.workers.engines(),
+        db.workers.states(),
       ]);
-      for (const asked of [byName, byStatus, figures, running])
+      for (const asked of [byName, byStatus, figures, running, byState])
         if (asked.status === 'rejected')
           request.log.warn({ err: asked.reason as unknown }, 'metrics are incomplete');
-      for (const metric of [depth, jobs, stageSeconds, stageJobs, engines]) metric.reset();
+      for (const metric of [depth, jobs, stageSeconds, stageJobs, engines, workers]) metric.reset();
       if (byName.status === 'fulfilled')
         for (const [name, counts] of Object.entries(byName.value))
           for (const [state, count] of Object.entries(counts)) depth.set({ name, state }, Number(count));
@@ -127,6 +134,8 @@ export function useMetrics(app: App, { db, queue, meters }: Deps): void {
       if (figures.status === 'fulfilled') show(figures.value);
       if (running.status === 'fulfilled')
         for (const { kind, name, reason } of running.value) engines.set({ kind, name, reason }, 1);
+      if (byState.status === 'fulfilled')
+        for (const state of WORKER_STATES) workers.set({ state }, byState.value[state] ?? 0);
       return reply.type(registry.contentType).send(await registry.metrics());
     },
   );
