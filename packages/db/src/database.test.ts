@@ -592,13 +592,13 @@ describe.each(kinds)('on %s Postgres', (kind) => {
   });
 
   test('idempotency: one of many at once is new; the answer is kept; another body is a mismatch', async () => {
-    const begin = (tenant = 't', hash = 'h', patience?: number) =>
-      db.idempotency.begin(tenant, 'k', 'POST /jobs', hash, patience);
+    const begin = (tenant = 't', hash = 'h') => db.idempotency.begin(tenant, 'k', 'POST /jobs', hash, 3600);
     const claimOf = (state: Awaited<ReturnType<typeof begin>>) => (state as { claim: KeyClaim }).claim;
     const states = await Promise.all(Array.from({ length: 6 }, () => begin()));
     expect(states.map((s) => s.state).sort()).toEqual([...Array<string>(5).fill('in-flight'), 'new']);
     const response = { status: 202, headers: { location: '/x' }, body: { id: 1 } };
-    await db.idempotency.complete(claimOf(states.find((s) => s.state === 'new')!), response);
+    const claim = claimOf(states.find((s) => s.state === 'new')!);
+    await db.tenants.create({ name: 'x' }, { claim, answer: () => response });
     expect(await begin()).toEqual({ state: 'stored', response });
     expect(await begin('t', 'other')).toEqual({ state: 'mismatch' });
     const second = await begin('t2', 'other');

@@ -117,7 +117,8 @@ export interface PageOptions {
 }
 
 export interface Tenants {
-  create(tenant: TenantRequest): Promise<Tenant>;
+  /** Throws KeyLost. */
+  create(tenant: TenantRequest, once?: Once<Tenant>): Promise<Tenant>;
   get(id: string): Promise<Tenant | null>;
   list(page?: PageOptions): Promise<Page<Tenant>>;
   /** Quotas that are not named stay. null: no such tenant. */
@@ -135,14 +136,21 @@ export interface Principal {
   /** Of this key; null: what the server allows. */
   readonly requestsPerSecond: number | null;
 }
+export interface NewKey {
+  readonly name: string;
+  readonly scopes: readonly string[];
+  /** Default: `default`. */
+  readonly tenant?: string;
+}
+export interface MadeKey {
+  readonly id: string;
+  readonly secret: string;
+  readonly tenant: string;
+}
 /** API keys. Only their SHA-256 is kept. */
 export interface Keys {
-  /** The secret (`ntaa_…`) is given here once and never again. */
-  create(key: {
-    name: string;
-    scopes: readonly string[];
-    tenant?: string;
-  }): Promise<{ id: string; secret: string; tenant: string }>;
+  /** The secret (`ntaa_…`) is given here once and never again. Throws KeyLost. */
+  create(key: NewKey, once?: Once<MadeKey>): Promise<MadeKey>;
   /** Makes sure that this secret is an admin key (scope 'admin', the only one so made) of the default tenant. */
   ensureBootstrap(secret: string): Promise<void>;
   /** null: unknown, revoked, or of a disabled tenant. */
@@ -337,10 +345,10 @@ export interface Jobs {
   ): Promise<Page<Candidate> | null>;
 
   /**
-   * Takes a waiting job: next attempt, `running` (or still `stopping`). null: there is nothing to take, or not yet (a
-   * failed job pauses before it is tried again).
+   * Takes a waiting job, this one or, of null, the one whose turn it is (turns.ts): next attempt, `running` (or still
+   * `stopping`). null: there is nothing to take, or not yet (a failed job pauses before it is tried again).
    */
-  claim(id: string, worker: string, leaseMs: number): Promise<Claim | null>;
+  claim(id: string | null, worker: string, leaseMs: number): Promise<Claim | null>;
   /** Prolongs the lease and says what the user wants; throws LeaseLost. */
   renew(lease: Lease, leaseMs: number): Promise<Wanted>;
   /** Sets stage and progress; a changed stage is also written as event `stage`, progress as event `progress`. */
@@ -406,7 +414,11 @@ export interface StoredUpload {
 }
 export interface Uploads {
   /** Throws QuotaExceeded. */
-  create(upload: Omit<StoredUpload, 'dataset' | 'createdAt'>): Promise<StoredUpload>;
+  create(
+    upload: Omit<StoredUpload, 'dataset' | 'createdAt'>,
+    /** Throws KeyLost. */
+    once?: Once<StoredUpload>,
+  ): Promise<StoredUpload>;
   /** null: there is none, or it has expired. Without a tenant: any tenant's. */
   get(id: string, tenant?: string): Promise<StoredUpload | null>;
   /** Forgets up to `limit` expired uploads, each after `remove` of what arrived of it. Returns how many. */
@@ -464,10 +476,14 @@ export interface DeliveryOutcome {
   /** The receiver wants no more. */
   readonly disable?: boolean;
 }
+export interface MadeWebhook {
+  readonly webhook: Webhook;
+  readonly secret: string;
+}
 /** Deliveries are kept for 30 days. */
 export interface Webhooks {
-  /** The secret is given here once; it is kept, because it signs. */
-  create(tenant: string, webhook: WebhookRequest): Promise<{ webhook: Webhook; secret: string }>;
+  /** The secret is given here once; it is kept, because it signs. Throws KeyLost. */
+  create(tenant: string, webhook: WebhookRequest, once?: Once<MadeWebhook>): Promise<MadeWebhook>;
   get(tenant: string, id: string): Promise<Webhook | null>;
   list(tenant: string, page?: PageOptions): Promise<Page<Webhook>>;
   update(tenant: string, id: string, patch: WebhookPatch): Promise<Webhook | null>;
@@ -529,19 +545,17 @@ export type IdempotencyState =
 /** Answers kept for 24 hours by tenant, key and route. */
 export interface Idempotency {
   /**
-   * A key whose answer has not come for `patience` seconds (default: an hour) is taken over: its process has died. Short
-   * only where what is made and its answer are one transaction (`Once`), so that one which lives can make nothing more.
+   * A key whose answer has not come for `patience` seconds is taken over: its process has died. What is made and its answer
+   * are one transaction (`Once`), so that one which lives after all makes nothing.
    */
   begin(
     tenant: string,
     key: string,
     route: string,
     bodyHash: string,
-    patience?: number,
+    patience: number,
   ): Promise<IdempotencyState>;
-  /** Does nothing when the key was taken over, or has its answer. */
-  complete(claim: KeyClaim, response: StoredResponse): Promise<void>;
-  /** The request came to nothing: the key is free again. */
+  /** The request came to nothing: the key is free again, unless it was taken over or has its answer. */
   abandon(claim: KeyClaim): Promise<void>;
 }
 
