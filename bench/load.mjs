@@ -92,6 +92,8 @@ async function measure() {
   const loop = monitorEventLoopDelay({ resolution: 5 });
   loop.enable();
   const took = [];
+  /** The same by the second in which they were due. */
+  const bySecond = Array.from({ length: seconds }, () => []);
   const answered = new Set();
   let refused = 0;
   const flying = [];
@@ -104,6 +106,7 @@ async function measure() {
       const sent = submit(n, `load-${n}`).then(
         ({ id }) => {
           took.push(performance.now() - due);
+          bySecond[Math.floor((due - began) / 1000)].push(took.at(-1));
           answered.add(id);
         },
         () => (refused += 1),
@@ -127,6 +130,7 @@ async function measure() {
   return {
     ...{ bench: 'load', watchers, rate, seconds, tenants, answered: answered.size, refused, failures },
     ...{ submissions_per_second: round(answered.size / submitted), submission_ms: spread(took) },
+    slowest_by_second_ms: bySecond.map((list) => Math.round(Math.max(...list))),
     ...{
       events: delays.length,
       event_delay_ms: spread(delays),

@@ -22,8 +22,8 @@ export async function startSupervisor(context: Context, queue: Queue): Promise<S
       validateDataset(context, dataset_id, signal),
     ),
     // As many at once as there are places, so that one is always free.
-    queue.work('job.run', places.slots, ({ job_id }, signal) =>
-      places.use((gpu, taken) => runJobs({ ...context, taken }, job_id, gpu, signal)),
+    queue.work('job.run', places.slots, (_some, signal) =>
+      places.use((gpu, taken) => runJobs({ ...context, taken }, gpu, signal)),
     ),
   ]);
   return {

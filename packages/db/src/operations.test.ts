@@ -1,4 +1,5 @@
 /** What keeps a busy service fair and honest: failures, workers that stop working, whose turn it is. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { newId } from '@ntaa/contracts';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -129,4 +130,94 @@ test('a worker is known to work, to have stopped, and not to take what waits', a
   expect(await states()).not.toHaveProperty('killed');
   for (const id of ['busy', 'half', 'idle', 'new']) await db.workers.gone(id);
   await db.jobs.action('default', waiting, 'cancel');
+});
+
+/** Takes whatever job's turn it is, has it succeed where `done`, and says whose it was. */
+async function serve(done = true): Promise<{ tenant: string; id: string } | null> {
+  const claim = await db.jobs.claim(null, 'w', 60_000);
+  if (claim && done)
+    await db.jobs.succeed(claim.lease, {
+      result: { metrics: {}, macs: 1, params: 1 },
+      stopReason: 'completed',
+    });
+  return claim && { tenant: claim.tenant, id: claim.lease.jobId };
+}
+const clear = () => sql.query(`UPDATE jobs SET status = 'cancelled', lease_token = NULL`);
+
+test('a thousand jobs of one tenant do not keep the only job of another waiting', async () => {
+  await clear();
+  const first = await newJob('many');
+  await sql.query(
+    `INSERT INTO jobs (id, tenant_id, kind, dataset_id, request, progress, queued_at)
+     SELECT 'job_many' || n, 'many', 'adapt', dataset_id, request, progress, now() - interval '1 hour'
+     FROM jobs, generate_series(1, 999) AS n WHERE id = $1`,
+    [first],
+  );
+  // With one worker: nobody's job runs whenever it asks, and still they take turns.
+  expect((await serve())!.tenant).toBe('many');
+  const lonely = await newJob('one');
+  const place = (await db.jobs.get('one', lonely))!.queue_position!;
+  expect(place).toBeLessThanOrEqual(2);
+  expect(await serve()).toEqual({ tenant: 'one', id: lonely });
+  expect((await serve())!.tenant).toBe('many');
+  // With several, whoever has fewer running comes first, however many ask at once.
+  for (let n = 0; n < 4; n++) await newJob('two');
+  const served = await Promise.all(Array.from({ length: 6 }, () => serve(false)));
+  expect(served.map((job) => job!.tenant).sort()).toEqual([
+    ...Array<string>(3).fill('many'),
+    ...Array<string>(3).fill('two'),
+  ]);
+  await newJob('one');
+  expect((await serve())!.tenant).toBe('one');
+});
+
+test('of a tenant’s jobs the more urgent, then the older, come first; what is being stopped before all', async () => {
+  await clear();
+  // A long queue, as it was, is not counted at every submission.
+  await sleep(1100);
+  const [plain, low, high, later] = [
+    await newJob(),
+    await newJob('default', { priority: -1 }),
+    await newJob('default', { priority: 5 }),
+    await newJob('default', { priority: 5 }),
+  ];
+  const order = [high, later, plain, low];
+  const listed = (await db.jobs.list('default', { status: 'queued' })).data;
+  expect(Object.fromEntries(listed.map((job) => [job.id, job.queue_position]))).toEqual(
+    Object.fromEntries(order.map((id, i) => [id, i + 1])),
+  );
+  expect((await db.jobs.get('default', high))!.request).toMatchObject({ priority: 5 });
+  const made = await db.jobs.create('default', { kind: 'adapt', task: 'classification', dataset: (await datasets.get('default'))!, priority: 1 }); // prettier-ignore
+  expect((made as { queue_position: number }).queue_position).toBe(3);
+  await db.jobs.action('default', (made as { id: string }).id, 'cancel');
+
+  const stopped = await claimed(await newJob('default', { priority: -100 }));
+  await db.jobs.action('default', stopped.lease.jobId, 'stop');
+  await db.jobs.release(stopped.lease);
+  for (const id of [stopped.lease.jobId, ...order]) expect((await serve())!.id).toBe(id);
+  expect(await serve()).toBeNull();
+});
+
+test('a job that pauses before it is tried again is passed over', async () => {
+  await clear();
+  const failed = await claimed(await newJob('default', { priority: 9 }));
+  await db.jobs.fail(failed.lease, { code: 'internal', detail: 'x' }, true);
+  expect(await serve()).toBeNull();
+  const next = await newJob();
+  expect((await serve())!.id).toBe(next);
+  await sql.query('UPDATE jobs SET queued_at = now() WHERE id = $1', [failed.lease.jobId]);
+  expect((await serve())!.id).toBe(failed.lease.jobId);
+});
+
+test('a job that is paused while its turn comes is not taken', async () => {
+  await clear();
+  for (let round = 0; round < 10; round++) {
+    const id = await newJob();
+    const [, claim] = await Promise.all([
+      db.jobs.action('default', id, 'pause'),
+      db.jobs.claim(null, 'w', 60_000),
+    ]);
+    expect(await statusOf(id)).toBe(claim ? 'pausing' : 'paused');
+    await sql.query(`UPDATE jobs SET status = 'cancelled', lease_token = NULL WHERE id = $1`, [id]);
+  }
 });
