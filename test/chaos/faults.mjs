@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { deadline } from './clock.mjs';
+import { act } from './users.mjs';
 
 /** A fault that finds nothing to strike for so long never fires, ms. */
 const LIMIT = 180_000;
@@ -169,6 +170,7 @@ async function atKillPoint(name, { stack, model, strike }) {
 
 /** @param context `{ stack, model, strike }` */
 export async function strike(kind, context) {
+  if (kind.startsWith('user ')) return act(kind, context);
   if (kind.startsWith('at ')) return atKillPoint(kind.slice(3), context);
   // Who had just finished when he was struck was not struck.
   while ((await kinds[kind](context)) === 'missed');

@@ -192,6 +192,8 @@ export async function startStack(
     ...{ DATABASE_URL: databaseUrl, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NTAA_API_KEY: KEY },
     ...{ S3_BUCKET: BUCKET, S3_ENDPOINT: `http://127.0.0.1:${proxyPort}`, S3_REGION: 'us-east-1', ...ACCESS },
     NTAA_CHAOS_KILL: kills,
+    // So that a small archive has several parts.
+    NTAA_MAX_UPLOAD_BYTES: String(5 * 2 ** 20),
   };
   const node = (name, script, more, flags = []) =>
     new Part(name, {
