@@ -13,7 +13,7 @@ beforeAll(async () => {
   api = await startApi();
   const { lease } = await claimedJob(api);
   await api.db.jobs.progress(lease, 'transfer', {
-    ...{ fraction: 0.5, eta_seconds: 1, message: 'x', images_per_second: 123 },
+    ...{ fraction: 0.5, eta_seconds: 1, message: 'x', images_per_second: 123, memory_bytes: 5_000_000 },
   });
   await api.db.jobs.create('default', (await claimedJob(api)).request);
   // A histogram has its lines from the first answer on.
@@ -54,6 +54,7 @@ test('every metric of ours is in the handbook', () => {
 test('figures of the database', () => {
   expect(value('ntaa_workers_busy')).toBe(1);
   expect(value('ntaa_images_per_second')).toBe(123);
+  expect(metrics).toContain('ntaa_trainer_memory_bytes{kind="unknown"} 5000000');
   expect(value('ntaa_job_attempts_total')).toBe(2);
   expect(value('ntaa_outbox_waiting')).toBeGreaterThan(0);
   expect(value('ntaa_queue_oldest_job_seconds')).toBeGreaterThan(0);

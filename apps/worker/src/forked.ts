@@ -42,7 +42,7 @@ export function forkChild(
     env: environment(assignment),
   });
   // Training takes every cycle it gets: the API and the lease renewal on the same machine come first.
-  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
+  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
   let stderr = '';
   let killed = false;
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {

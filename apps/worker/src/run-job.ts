@@ -16,7 +16,7 @@ import type { SearchSpace } from '@ntaa/contracts';
 import { killPoint } from '@ntaa/config';
 import { JobError } from '@ntaa/contracts';
 import type { DatasetIndex } from '@ntaa/data';
-import { initEngine, type EngineInfo } from '@ntaa/engine';
+import { heldBytes, initEngine, type EngineInfo } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
 import { ObjectMissing } from '@ntaa/storage';
 import { builtinSupernet, readSafetensors, type NamedTensors } from '@ntaa/supernet';
@@ -242,7 +242,7 @@ function announceSplit(
 function makePorts(assignment: JobAssignment, link: JobLink, store: WorkStore): Ports {
   let serial = 0;
   return {
-    progress: (stage, progress) => link.progress(stage, progress),
+    progress: (stage, progress) => link.progress(stage, { ...progress, memory_bytes: heldBytes() }),
     events: (events) => link.events(events),
     candidates: (records) => link.candidates(records),
     wanted: () => link.wanted(),

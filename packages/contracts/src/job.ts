@@ -190,6 +190,8 @@ export const Progress = Type.Object({
   eta_seconds: Nullable(Type.Number()),
   message: Type.String(),
   images_per_second: Type.Optional(Type.Number()),
+  /** What the engine holds in a thread of the trainer: its heap, or its tensors on native engines. */
+  memory_bytes: Type.Optional(Type.Integer()),
   /** Best validation accuracy so far (mean average precision, or share of ages within five years). */
   best: Type.Optional(Type.Number()),
 });

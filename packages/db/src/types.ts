@@ -98,6 +98,8 @@ export interface Figures {
   readonly computeSeconds: number;
   /** Objects that could be deleted. */
   readonly garbage: number;
+  /** What the engine of the largest running trainer holds, by its kind. */
+  readonly memory: readonly { kind: string; bytes: number }[];
   /** Seconds that finished jobs took for a stage, together. */
   readonly stages: readonly { kind: string; stage: string; seconds: number; jobs: number }[];
 }
