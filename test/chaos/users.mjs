@@ -5,19 +5,21 @@ import { pictures } from './pictures.mjs';
 
 export const USERS = ['user pauses and resumes', 'user stops', 'user cancels', 'user uploads in parts'];
 
-/** A job that finds no user within so long makes no difference, ms. */
+/** A user who finds nothing to do for so long never does anything, ms. */
 const LIMIT = 180_000;
-/** The parts of one upload are joined before another request may try, seconds of the service's own. */
+/** Parts may be being joined by a server that died; another may try again after 150 s. */
 const JOINING = 200_000;
 
-/** A job that nobody has asked anything of, in one of these statuses. */
-async function someJob(model, strike, statuses) {
+/** A job that nobody has asked anything of, in one of these statuses; from now on it is asked this. */
+async function someJob(model, strike, statuses, asked) {
   for (const late = deadline(LIMIT); !late(); await sleep(100)) {
     const open = (await model.unfinished()).filter(
       ({ asked, last }) => asked === undefined && statuses.includes(last?.status),
     );
     const job = open[Math.floor(strike * open.length)];
-    if (job) return job;
+    if (!job) continue;
+    job.asked = asked;
+    return job;
   }
   throw new Error(`in ${LIMIT / 1000} s there was no job that is ${statuses.join(' or ')}`);
 }
@@ -30,8 +32,7 @@ async function ask(model, job, action) {
 
 const kinds = {
   async 'user pauses and resumes'({ model, strike }) {
-    const job = await someJob(model, strike, ['queued', 'running']);
-    job.asked = 'pause';
+    const job = await someJob(model, strike, ['queued', 'running'], 'pause');
     if (!(await ask(model, job, 'pause'))) return;
     // Now and then before it has obeyed.
     await sleep(strike * 8000);
@@ -40,13 +41,11 @@ const kinds = {
     if (!['succeeded', 'failed'].includes(status)) model.violate(`${job.id}, ${status}, cannot be resumed`);
   },
   async 'user stops'({ model, strike }) {
-    const job = await someJob(model, strike, ['running']);
-    job.asked = 'stop';
+    const job = await someJob(model, strike, ['running'], 'stop');
     await ask(model, job, 'stop');
   },
   async 'user cancels'({ model, strike }) {
-    const job = await someJob(model, strike, strike < 0.5 ? ['running'] : ['queued', 'running']);
-    job.asked = 'cancel';
+    const job = await someJob(model, strike, strike < 0.5 ? ['running'] : ['queued', 'running'], 'cancel');
     job.cancelled = await ask(model, job, 'cancel');
   },
   /** Two parts, of which S3 wants the first to have 5 MiB; then the dataset that they become. */
