@@ -333,10 +333,13 @@ function processorOf() {
     },
   };
 }
-const differences = (now, before) =>
-  Object.fromEntries(
-    Object.entries(now).map(([name, spent]) => [name, Number((spent - before[name]).toFixed(2))]),
-  );
+function differences(now, before) {
+  const entries = Object.entries(now).map(([name, spent]) => [
+    name,
+    Number((spent - before[name]).toFixed(2)),
+  ]);
+  return Object.fromEntries(entries);
+}
 
 async function slowest() {
   const { rows } = await db.query(`

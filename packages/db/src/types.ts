@@ -44,6 +44,8 @@ export type Json = Record<string, unknown>;
 export interface DatabaseOptions {
   /** Pool size; default 10. */
   readonly connections?: number;
+  /** Opens all of them at once and keeps them, for who has to answer in milliseconds. */
+  readonly warm?: boolean;
   /** How long to wait for a server that is not there yet, milliseconds; default 5000. */
   readonly connectTimeoutMs?: number;
   /** Called with trouble of the listening connection; it reconnects by itself. */
