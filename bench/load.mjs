@@ -2,8 +2,9 @@
 // Redis and an S3 server of their own. Every submission is sent when it is due, whatever became of those before, and its
 // time counts from then. Afterwards everything that was answered must be there once, and every watcher must have seen
 // every event of its job.
-// npm run bench -- load [--watchers 500] [--rate 200] [--seconds 30] [--tenants 4] [--profile FOLDER] [--statements]
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+// The first seconds after a start, in which the servers' code is still being compiled, are told apart by --warm SECONDS.
+// npm run bench -- load [--watchers 500] [--rate 200] [--seconds 30] [--tenants 4] [--profile FOLDER] [--statements] [--warm 0]
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -21,12 +22,13 @@ const { values } = parseArgs({
     rate: { type: 'string', default: '200' },
     seconds: { type: 'string', default: '30' },
     tenants: { type: 'string', default: '4' },
+    warm: { type: 'string', default: '0' },
     profile: { type: 'string' },
     statements: { type: 'boolean', default: false },
   },
 });
-const [watchers, rate, seconds, tenants] = ['watchers', 'rate', 'seconds', 'tenants'].map((name) =>
-  Number(values[name]),
+const [watchers, rate, seconds, tenants, warm] = ['watchers', 'rate', 'seconds', 'tenants', 'warm'].map(
+  (name) => Number(values[name]),
 );
 /** Keys of a tenant: a key may make 100 requests a second of a server. */
 const KEYS = 2;
@@ -89,9 +91,12 @@ async function measure() {
   console.log(`${watchers} watchers; ${rate} submissions a second for ${seconds} s`);
 
   const before = usage();
+  const cores = [processorOf()];
+  const look = setInterval(() => cores.push(processorOf()), 1000);
   const loop = monitorEventLoopDelay({ resolution: 5 });
   loop.enable();
-  const took = [];
+  /** The same by the second in which they were due. */
+  const bySecond = Array.from({ length: seconds }, () => []);
   const answered = new Set();
   let refused = 0;
   const flying = [];
@@ -103,7 +108,8 @@ async function measure() {
       const due = began + (n / rate) * 1000;
       const sent = submit(n, `load-${n}`).then(
         ({ id }) => {
-          took.push(performance.now() - due);
+          const second = Math.floor((due - began) / 1000);
+          bySecond[second].push(performance.now() - due);
           answered.add(id);
         },
         () => (refused += 1),
@@ -118,6 +124,7 @@ async function measure() {
   }
   await Promise.all(flying);
   loop.disable();
+  clearInterval(look);
   const used = usage(before);
   const submitted = (performance.now() - began) / 1000;
   const delays = eyes.flatMap((eye) => eye.delays);
@@ -126,7 +133,14 @@ async function measure() {
   const problems = await lost(answered, eyes);
   return {
     ...{ bench: 'load', watchers, rate, seconds, tenants, answered: answered.size, refused, failures },
-    ...{ submissions_per_second: round(answered.size / submitted), submission_ms: spread(took) },
+    ...{
+      submissions_per_second: round(answered.size / submitted),
+      submission_ms: spread(bySecond.slice(warm).flat()),
+    },
+    ...(warm && { warm, warming_ms: spread(bySecond.slice(0, warm).flat()) }),
+    // Processor seconds, by the second: of the trainers only what nobody else wants.
+    cores_by_second: cores.slice(1).map((now, i) => differences(now, cores[i])),
+    slowest_by_second_ms: bySecond.map((list) => Math.round(Math.max(...list))),
     ...{
       events: delays.length,
       event_delay_ms: spread(delays),
@@ -283,6 +297,48 @@ function usage(before) {
   all.generator = of(process.pid);
   for (const [name, { cpu }] of Object.entries(before ?? {})) all[name].cpu = round(all[name].cpu - cpu);
   return all;
+}
+
+/** Processor seconds that every part has had, its children included. */
+function processorOf() {
+  const children = new Map();
+  const spent = new Map();
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const parent = Number(fields[1]);
+      children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
+      spent.set(Number(name), (Number(fields[11]) + Number(fields[12])) / 100);
+    } catch {
+      // It has ended.
+    }
+  }
+  const under = (pid) =>
+    (children.get(pid) ?? []).reduce((sum, child) => sum + (spent.get(child) ?? 0) + under(child), 0);
+  const { api, worker, postgres, redis, s3 } = stack.parts;
+  const of = (parts) => parts.reduce((sum, { pid }) => sum + (spent.get(pid) ?? 0), 0);
+  return {
+    ...{
+      api: of(api),
+      postgres: spent.get(postgres.pid) + under(postgres.pid),
+      redis: of([redis]),
+      s3: of([s3]),
+    },
+    ...{
+      workers: of(worker),
+      trainers: worker.reduce((sum, { pid }) => sum + under(pid), 0),
+      bench: spent.get(process.pid),
+    },
+  };
+}
+function differences(now, before) {
+  const entries = Object.entries(now).map(([name, spent]) => [
+    name,
+    Number((spent - before[name]).toFixed(2)),
+  ]);
+  return Object.fromEntries(entries);
 }
 
 async function slowest() {

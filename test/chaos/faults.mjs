@@ -5,9 +5,9 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { deadline } from './clock.mjs';
+import { act } from './users.mjs';
 
-/** A lease is 15 s: who sleeps for longer has lost it. */
-const SLEEP_MS = 17_000;
 /** A fault that finds nothing to strike for so long never fires, ms. */
 const LIMIT = 180_000;
 /** Failures after which a job is left alone: five end it, rightly. */
@@ -15,14 +15,14 @@ const ENOUGH = 2;
 
 /** Rows of one statement; Postgres may be down just now: tried again. */
 export async function sql(stack, text, values = []) {
-  for (const end = Date.now() + 30_000; ; await sleep(100)) {
+  for (const late = deadline(30_000); ; await sleep(100)) {
     const client = new pg.Client({ connectionString: stack.databaseUrl, connectionTimeoutMillis: 3000 });
     client.on('error', () => undefined);
     try {
       await client.connect();
       return (await client.query(text, values)).rows;
     } catch (error) {
-      if (Date.now() > end) throw error;
+      if (late()) throw error;
     } finally {
       await client.end().catch(() => undefined);
     }
@@ -30,7 +30,7 @@ export async function sql(stack, text, values = []) {
 }
 
 async function until(what, look) {
-  for (const end = Date.now() + LIMIT; Date.now() < end; await sleep(50)) {
+  for (const late = deadline(LIMIT); !late(); await sleep(50)) {
     const found = await look();
     if (found) return found;
   }
@@ -90,12 +90,12 @@ const kinds = {
     try {
       for (const pid of pids) signal(pid, 'SIGSTOP');
       if ((await lease()).lease_token !== job.lease_token) return 'missed';
-      await sleep(SLEEP_MS);
-      // The lease has expired; who takes the job back looks every two seconds, and may have been killed himself.
-      await until(
-        `server that took ${job.id} from a worker that slept`,
-        async () => (await lease()).lease_token !== job.lease_token,
-      );
+      // Its lease expires; who takes the job back looks every two seconds, and may have been killed himself.
+      await until(`server that took ${job.id} from a worker that slept`, async () => {
+        // Whoever stops all of this for a while wakes all of it up again, sleepers too.
+        for (const pid of pids) signal(pid, 'SIGSTOP');
+        return (await lease()).lease_token !== job.lease_token;
+      });
     } finally {
       for (const pid of pids) signal(pid, 'SIGCONT');
       asleep.delete(worker);
@@ -170,6 +170,7 @@ async function atKillPoint(name, { stack, model, strike }) {
 
 /** @param context `{ stack, model, strike }` */
 export async function strike(kind, context) {
+  if (kind.startsWith('user ')) return act(kind, context);
   if (kind.startsWith('at ')) return atKillPoint(kind.slice(3), context);
   // Who had just finished when he was struck was not struck.
   while ((await kinds[kind](context)) === 'missed');

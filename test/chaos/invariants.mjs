@@ -2,20 +2,39 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openStore } from '@ntaa/storage';
+import { deadline } from './clock.mjs';
 import { sql } from './faults.mjs';
 import { sha256 } from './model.mjs';
 
-const STAGES = ['prepare', 'transfer', 'search', 'finetune', 'evaluate', 'export'];
+const STAGES = ['prepare', 'transfer', 'pretrain', 'search', 'finetune', 'evaluate', 'export'];
 const FORMATS = ['onnx', 'tfjs', 'safetensors', 'bundle'];
-/** Legal next statuses of jobs that nobody cancels, stops or pauses. */
-const NEXT = { queued: ['running'], running: ['queued', 'succeeded', 'failed'], succeeded: [], failed: [] };
+const ENDS = ['succeeded', 'failed'];
+/** Legal next statuses. */
+const NEXT = {
+  queued: ['running', 'paused', 'cancelled'],
+  running: ['queued', 'pausing', 'stopping', 'cancelling', ...ENDS],
+  pausing: ['paused', 'running', 'stopping', 'cancelling', ...ENDS],
+  paused: ['queued', 'cancelled'],
+  // Given back, and taken again to be finished.
+  stopping: ['stopping', 'cancelling', 'cancelled', ...ENDS],
+  cancelling: ['cancelled'],
+};
+/** What only a user can have caused. */
+const ASKED = {
+  pausing: 'pause',
+  paused: 'pause',
+  stopping: 'stop',
+  cancelling: 'cancel',
+  cancelled: 'cancel',
+};
 /** What the planned faults may make of an attempt, and five of them of a job. */
 const EXPLAINED = new Set(['worker-lost', 'storage-unavailable', 'internal']);
 const MAX_FAILURES = 5;
 
 /** @param references weights' SHA-256 of uninterrupted jobs, by recipe. Returns figures for the report. */
 export async function checkAll(stack, model, references) {
-  const figures = { succeeded: 0, failed: 0, attempts: 0, events: 0 };
+  const figures = { succeeded: 0, stopped: 0, cancelled: 0, failed: 0, attempts: 0, events: 0 };
+  const supernets = new Set();
   const models = await everyPage(model, '/v1/models');
   for (const job of model.jobs.values()) {
     if (!job.done || job.last === undefined) continue;
@@ -23,10 +42,13 @@ export async function checkAll(stack, model, references) {
     figures.events += events.length;
     figures.attempts += job.last.attempt;
     figures[job.last.status] = (figures[job.last.status] ?? 0) + 1;
-    for (const problem of eventProblems(events, job.last)) model.violate(`${job.id}: ${problem}`);
+    for (const problem of eventProblems(events, job)) model.violate(`${job.id}: ${problem}`);
     const own = models.filter(({ lineage }) => lineage.job === job.id);
+    if (job.cancelled === true && job.last.status !== 'cancelled')
+      model.violate(`${job.id} was cancelled, and is ${job.last.status}`);
     if (job.last.status !== 'succeeded') {
       if (own.length) model.violate(`${job.id} is ${job.last.status} and has a model`);
+      if (job.last.status === 'cancelled' && job.asked === 'cancel') continue;
       const codes = events.filter(({ type }) => type === 'warning').map(({ data }) => data.code);
       const explained =
         codes.length >= MAX_FAILURES - 1 &&
@@ -35,16 +57,22 @@ export async function checkAll(stack, model, references) {
         model.violate(`${job.id} is ${job.last.status}: ${JSON.stringify(job.last.error)} after ${codes}`);
       continue;
     }
-    if (own.length !== 1 || own[0].id !== job.last.result.model)
-      model.violate(`${job.id} names ${job.last.result.model}, and has ${own.map(({ id }) => id)}`);
-    const weights = await checkDownloads(model, job.last.result.model);
-    if (weights !== references[job.recipe])
+    const { model: made, supernet } = job.last.result;
+    if (own.length !== (made ? 1 : 0) || own[0]?.id !== made)
+      model.violate(`${job.id} names ${made}, and has ${own.map(({ id }) => id)}`);
+    const weights = await weightsOf(model, job.last.result);
+    if (supernet) supernets.add(supernet);
+    if (job.asked === 'stop' && job.last.stop_reason === 'user_stopped') figures.stopped += 1;
+    else if (weights !== references[job.recipe])
       model.violate(`${job.id}, ${job.last.attempt} attempts, has other weights than the uninterrupted one`);
   }
   const promised = new Set([...model.jobs.values()].map(({ id }) => id));
   const there = (await everyPage(model, '/v1/jobs')).map(({ id }) => id);
   for (const id of there) if (!promised.has(id)) model.violate(`${id} was never promised: made twice`);
   for (const id of promised) if (!there.includes(id)) model.violate(`${id} was promised and is not there`);
+  for (const { id, builtin } of await everyPage(model, '/v1/supernets'))
+    if (!builtin && !supernets.has(id)) model.violate(`supernet ${id} belongs to nobody`);
+  await checkUploads(stack, model);
   await checkTables(stack, model);
   await checkStorage(stack, model);
   for (const url of stack.urls)
@@ -62,7 +90,29 @@ async function everyPage(model, path) {
   }
 }
 
-function* eventProblems(events, job) {
+/** The hash of what a job has made. */
+export async function weightsOf(model, { model: id, supernet }) {
+  return id ? checkDownloads(model, id) : (await model.get(`/v1/supernets/${supernet}`)).sha256;
+}
+
+/** Every upload was begun once, and became one dataset, which is ready. */
+async function checkUploads(stack, model) {
+  const promised = [...model.uploads.values()].filter((id) => id !== null);
+  for (const id of promised)
+    for (const late = deadline(120_000); ; await sleep(300)) {
+      const { status } = await model.get(`/v1/datasets/${id}`);
+      if (status === 'ready') break;
+      if (status === 'validating' && !late()) continue;
+      model.violate(`the dataset ${id} of an upload is ${status}`);
+      break;
+    }
+  const begun = await sql(stack, 'SELECT id, dataset_id FROM uploads');
+  const became = begun.map((row) => row.dataset_id).filter(Boolean);
+  if (begun.length !== model.uploads.size || became.sort().join() !== promised.sort().join())
+    model.violate(`uploads ${JSON.stringify(begun)}, of which ${promised} were promised`);
+}
+
+function* eventProblems(events, { last: job, asked }) {
   const gap = events.findIndex(({ seq }, i) => seq !== i + 1);
   if (gap !== -1) yield `event ${gap + 1} has number ${events[gap].seq}`;
   const done = events.filter(({ type }) => type === 'done').length;
@@ -76,7 +126,11 @@ function* eventProblems(events, job) {
   for (const [i, { status, attempt: number }] of statuses.entries()) {
     const before = statuses[i - 1]?.status;
     if (before && !NEXT[before]?.includes(status)) yield `went from ${before} to ${status}`;
-    if (status === 'running' && number !== ++attempt) yield `attempt ${number} came where ${attempt} was due`;
+    if (status in ASKED && ASKED[status] !== asked) yield `is ${status}, and was asked to ${asked}`;
+    const begins = number === attempt + 1 && ['running', 'stopping'].includes(status);
+    if (begins ? before === 'pausing' : number !== attempt || (before === 'queued' && status === 'running'))
+      yield `${status} of attempt ${number} came after ${before} of ${attempt}`;
+    attempt = number;
   }
   if (attempt !== job.attempt) yield `${attempt} attempts in its events, ${job.attempt} in itself`;
   let at = { attempt: 0, stage: -1 };
@@ -92,12 +146,12 @@ function* eventProblems(events, job) {
   const [created, started, finished] = [job.created_at, job.started_at, job.finished_at].map((time) =>
     Date.parse(time),
   );
-  if (!(created <= started && started <= finished))
+  if (!(created <= finished && (job.attempt === 0 || (created <= started && started <= finished))))
     yield `times ${job.created_at}, ${job.started_at}, ${job.finished_at}`;
 }
 
 /** Every format is what its ETag says. Returns the hash of the weights. */
-export async function checkDownloads(model, id) {
+async function checkDownloads(model, id) {
   let weights;
   for (const format of FORMATS) {
     const answer = await model.ask('GET', `/v1/models/${id}/download?format=${format}`);
@@ -121,7 +175,7 @@ async function checkTables(stack, model) {
   };
   for (const [what, text] of Object.entries(none)) {
     let rows = await sql(stack, text);
-    for (const end = Date.now() + 30_000; rows.length > 0 && Date.now() < end; await sleep(300))
+    for (const late = deadline(30_000); rows.length > 0 && !late(); await sleep(300))
       rows = await sql(stack, text);
     if (rows.length) model.violate(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
   }
@@ -130,8 +184,12 @@ async function checkTables(stack, model) {
 /** Every object is somebody's, and everybody has all of his. */
 async function checkStorage(stack, model) {
   const owned = new Set();
-  const [{ pack, upload_key: upload, id }] = await sql(stack, 'SELECT id, pack, upload_key FROM datasets');
-  for (const { key } of [pack.images, pack.index, ...Object.values(pack.packed)]) owned.add(key);
+  const uploads = new Set();
+  for (const { pack, upload_key: upload } of await sql(stack, 'SELECT pack, upload_key FROM datasets')) {
+    uploads.add(upload);
+    if (pack) for (const { key } of [pack.images, pack.index, ...Object.values(pack.packed)]) owned.add(key);
+  }
+  for (const { key } of await sql(stack, 'SELECT key FROM supernets WHERE key IS NOT NULL')) owned.add(key);
   for (const { storage } of await sql(stack, 'SELECT storage FROM models'))
     for (const { key } of Object.values(storage)) owned.add(key);
   const store = await openStore({ dataDir: stack.folder, s3: stack.bucket });
@@ -139,7 +197,7 @@ async function checkStorage(stack, model) {
   for await (const { key } of store.list('')) found.add(key);
   await store.close();
   for (const key of found)
-    if (!owned.has(key) && key !== upload) model.violate(`${key} belongs to nobody (${id})`);
+    if (!owned.has(key) && !uploads.has(key)) model.violate(`${key} belongs to nobody`);
   for (const key of owned) if (!found.has(key)) model.violate(`${key} is not in the store`);
 }
 

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
+import { deadline } from './clock.mjs';
 
 /** A request that is not answered for good within so many milliseconds is a broken promise. */
 const PATIENCE = 60_000;
@@ -13,7 +14,9 @@ export class Model {
   #stack;
   requests;
   #turn = 0;
-  /** By Idempotency-Key: `{ key, recipe, id }`. */
+  /** By Idempotency-Key: the dataset that an upload became, or null. */
+  uploads = new Map();
+  /** By Idempotency-Key: `{ key, recipe, id }`, and what a user has `asked` of it. */
   jobs = new Map();
   violations = [];
   replays = 0;
@@ -51,7 +54,7 @@ export class Model {
   /** GET until it is answered with 200; its JSON. */
   async get(path) {
     let last;
-    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(200)) {
+    for (const late = deadline(PATIENCE); !late(); await sleep(200)) {
       const answer = await this.ask('GET', path);
       if (answer?.status === 200) return JSON.parse(answer.bytes.toString());
       last = answer;
@@ -60,6 +63,22 @@ export class Model {
     throw new Error(
       `GET ${path} is answered ${last?.status ?? 'not at all'}: ${last?.bytes.toString().slice(0, 300)}`,
     );
+  }
+
+  /** A request until it is answered as it should be: with one of these statuses; null, and a violation, when it never is. */
+  async insist(method, path, statuses, { retry = [], patience = PATIENCE, ...options } = {}) {
+    let last;
+    for (const late = deadline(patience); !late(); await sleep(150)) {
+      last = await this.ask(method, path, options);
+      if (statuses.includes(last?.status)) return last;
+      // Not answered, too many, or a server down: as any client, later once more. Others are refusals.
+      const again = last === null || [429, 500, 503, ...retry].includes(last.status) || isInFlight(last);
+      if (!again) break;
+    }
+    this.violate(
+      `${method} ${path} is answered ${last?.status ?? 'not at all'}: ${last?.bytes.toString().slice(0, 300)}`,
+    );
+    return null;
   }
 
   /** A new job; resolves when it is promised. `url`: the server that is asked first. */
@@ -77,26 +96,16 @@ export class Model {
   }
   async #post(key, firstUrl) {
     const job = this.jobs.get(key);
-    let url = firstUrl;
-    let last;
-    for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(150)) {
-      const body = this.requests[job.recipe];
-      const answer = await this.ask('POST', '/v1/jobs', { body, headers: { 'idempotency-key': key }, url });
-      url = undefined;
-      last = answer;
-      if (answer?.status === 202) {
-        const { id } = JSON.parse(answer.bytes.toString());
-        if (job.id !== null && job.id !== id)
-          this.violate(`${key} was answered with ${job.id}, then with ${id}`);
-        job.id = id;
-        return;
-      }
-      // Not answered, in flight, too many, or a server down: as any client, later once more. Others are refusals.
-      if (answer && ![409, 429, 500, 503].includes(answer.status)) break;
-    }
-    this.violate(
-      `${key} is answered ${last?.status ?? 'not at all'}: ${last?.bytes.toString().slice(0, 300)}`,
-    );
+    const options = { body: this.requests[job.recipe], headers: { 'idempotency-key': key }, url: firstUrl };
+    const first = await this.ask('POST', '/v1/jobs', options);
+    const answer =
+      first?.status === 202
+        ? first
+        : await this.insist('POST', '/v1/jobs', [202], { ...options, url: undefined });
+    if (!answer) return;
+    const { id } = JSON.parse(answer.bytes.toString());
+    if (job.id !== null && job.id !== id) this.violate(`${key} was answered with ${job.id}, then with ${id}`);
+    job.id = id;
   }
 
   /** Jobs that are promised and not known to have ended. */
@@ -111,10 +120,10 @@ export class Model {
     return [...this.jobs.values()].filter(({ done }) => !done);
   }
   async allEnded(limitMs) {
-    for (const end = Date.now() + limitMs; ; await sleep(300)) {
+    for (const late = deadline(limitMs); ; await sleep(300)) {
       const open = await this.unfinished();
       if (open.length === 0) return;
-      if (Date.now() < end) continue;
+      if (!late()) continue;
       for (const { key, id, last } of open)
         this.violate(`${key} ${id} has not ended: ${last?.status}, ${last?.stage}, attempt ${last?.attempt}`);
       return;
@@ -122,4 +131,5 @@ export class Model {
   }
 }
 
+const isInFlight = ({ status, bytes }) => status === 409 && bytes.includes('idempotency-in-flight');
 export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');

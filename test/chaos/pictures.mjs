@@ -1,9 +1,13 @@
+import { randomBytes } from 'node:crypto';
 import { buffer } from 'node:stream/consumers';
 import sharp from 'sharp';
 import { ZipFile } from 'yazl';
 
-/** An archive of ninety 8 px pictures of three classes, which differ in which rows are bright. */
-export async function pictures() {
+/**
+ * An archive of ninety 8 px pictures of three classes, which differ in which rows are bright.
+ * @param padding bytes of a file that is no picture.
+ */
+export async function pictures(padding = 0) {
   const zip = new ZipFile();
   for (let i = 0; i < 90; i++) {
     const bright = (pixel) => (pixel >> 3) % 3 === i % 3;
@@ -11,6 +15,7 @@ export async function pictures() {
     const png = sharp(Buffer.from(pixels), { raw: { width: 8, height: 8, channels: 1 } }).png();
     zip.addBuffer(await png.toBuffer(), `rows ${i % 3}/${i}.png`);
   }
+  if (padding > 0) zip.addBuffer(randomBytes(padding), 'notes.bin', { compress: false });
   zip.end();
   return buffer(zip.outputStream);
 }

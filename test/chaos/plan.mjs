@@ -2,12 +2,14 @@
 import { KILL_POINTS } from '@ntaa/config';
 import { Rng } from '@ntaa/random';
 import { S3_TROUBLE } from './proxy.mjs';
+import { USERS } from './users.mjs';
 
 const KINDS = [
   ...['worker-kill', 'trainer-kill', 'worker-sleep', 'api-kill', 'redis-flush', 'redis-kill'],
   ...['postgres-fast', 'postgres-immediate'],
   ...S3_TROUBLE.map((kind) => `s3-${kind}`),
   ...KILL_POINTS.map((name) => `at ${name}`),
+  ...USERS,
 ];
 
 /**

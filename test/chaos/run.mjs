@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { strike } from './faults.mjs';
-import { checkAll, checkDownloads, checkScratch } from './invariants.mjs';
+import { checkAll, checkScratch, weightsOf } from './invariants.mjs';
 import { Model } from './model.mjs';
 import { pictures } from './pictures.mjs';
 import { makePlan } from './plan.mjs';
@@ -59,6 +59,7 @@ try {
     ...{ kind: 'adapt', task: 'classification', dataset, baseline: i === 2 },
     ...{ budget: { max_candidates: 3 + i }, seed: seed + i },
   }));
+  recipes.push({ kind: 'pretrain', dataset, budget: { max_epochs: 1 }, seed });
   model = new Model(stack, recipes);
   const references = await uninterrupted();
   say(`${references.length} uninterrupted jobs ran for comparison`);
@@ -106,7 +107,7 @@ async function uninterrupted() {
   await model.allEnded(120_000);
   for (const { last, id } of references) {
     if (last.status !== 'succeeded' || last.attempt !== 1) throw new Error(`${id} did not run undisturbed`);
-    hashes.push(await checkDownloads(model, last.result.model));
+    hashes.push(await weightsOf(model, last.result));
   }
   return hashes;
 }

@@ -6,6 +6,7 @@ import { connect, createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { deadline, stops } from './clock.mjs';
 import { startProxy } from './proxy.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -97,8 +98,7 @@ class Part {
   }
   /** Resolves when it runs, be it after restarts. */
   async usable(limitMs = 60_000) {
-    const end = Date.now() + limitMs;
-    while (Date.now() < end) {
+    for (const late = deadline(limitMs); !late();) {
       const child = this.child;
       const up = await Promise.race([this.ready.then(() => true), this.gone.then(() => false)]).catch(
         () => false,
@@ -112,14 +112,17 @@ class Part {
   async stop(signal = 'SIGTERM', graceMs = 15_000) {
     this.#wanted = false;
     await this.restart;
+    const before = stops();
     if (this.alive) {
-      const force = setTimeout(() => this.child.kill('SIGKILL'), graceMs);
+      const late = deadline(graceMs);
+      const force = setInterval(() => late() && this.child.kill('SIGKILL'), 200);
       this.child.kill(signal);
       await this.gone;
-      clearTimeout(force);
+      clearInterval(force);
     }
     everyone.delete(this);
-    return this.child.signalCode ?? this.child.exitCode;
+    // Its own limits went on while all of this was stopped: how it ended says nothing.
+    return stops() === before ? (this.child.signalCode ?? this.child.exitCode) : 0;
   }
 }
 
@@ -189,6 +192,8 @@ export async function startStack(
     ...{ DATABASE_URL: databaseUrl, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NTAA_API_KEY: KEY },
     ...{ S3_BUCKET: BUCKET, S3_ENDPOINT: `http://127.0.0.1:${proxyPort}`, S3_REGION: 'us-east-1', ...ACCESS },
     NTAA_CHAOS_KILL: kills,
+    // So that a small archive has several parts.
+    NTAA_MAX_UPLOAD_BYTES: String(5 * 2 ** 20),
   };
   const node = (name, script, more, flags = []) =>
     new Part(name, {

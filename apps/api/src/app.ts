@@ -23,6 +23,7 @@ import { supernetRoutes } from './routes/v1/supernets.js';
 import { tenantRoutes } from './routes/v1/tenants.js';
 import { uploadRoutes } from './routes/v1/uploads.js';
 import { webhookRoutes } from './routes/v1/webhooks.js';
+import { workerRoutes } from './routes/v1/workers.js';
 import { DEFAULT_LIMITS, JSON_BYTES, type App, type Deps, type Limits } from './types.js';
 
 export async function buildApp(deps: Deps): Promise<App> {
@@ -80,6 +81,7 @@ export async function buildApp(deps: Deps): Promise<App> {
   tenantRoutes(app, deps);
   accountRoutes(app, deps, limits);
   webhookRoutes(app, deps);
+  workerRoutes(app, deps);
   return app;
 }
 export type { App, Deps, Limits } from './types.js';

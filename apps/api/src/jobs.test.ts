@@ -326,7 +326,7 @@ test('Idempotency-Key: one job however often it is sent, also at once', async ()
     status: 422,
     code: 'idempotency-mismatch',
   });
-  await api.db.idempotency.begin('default', 'busy', 'POST /v1/jobs', 'whatever');
+  await api.db.idempotency.begin('default', 'busy', 'POST /v1/jobs', 'whatever', 30);
   expect((await send('busy', body)).status).toBe(422);
   // A refused request leaves its key free.
   expect((await send('free', { ...body, dataset: newId('ds') })).status).toBe(422);
@@ -338,7 +338,7 @@ test('Idempotency-Key: one job however often it is sent, also at once', async ()
 test('a key in flight answers 409', async () => {
   const { bodyHash } = await import('./plugins/idempotency.js');
   const body = adaptRequest(dataset, { seed: 21, supernet: 'tiny', baseline: true });
-  await api.db.idempotency.begin('default', 'in-flight', 'POST /v1/jobs', bodyHash(body));
+  await api.db.idempotency.begin('default', 'in-flight', 'POST /v1/jobs', bodyHash(body), 30);
   const answer = await request(api.url)
     .post('/v1/jobs')
     .set('authorization', as('write'))

@@ -32,21 +32,44 @@ export function partsOf({ size, partSize }: Pick<StoredUpload, 'size' | 'partSiz
   });
 }
 
-/** @param base the service's own address as the caller sees it, for stores that have no URLs. */
-export async function presentUpload(store: ObjectStore, upload: StoredUpload, base: string): Promise<Upload> {
-  const { id, size, filename, partSize, dataset, secret, createdAt, expiresAt } = upload;
-  const present = async (part: Part, received: boolean): Promise<UploadPart> => {
-    const seconds = Math.max(1, Math.floor((expiresAt.getTime() - Date.now()) / 1000));
-    const url = await store.parts.presign(upload, part, seconds);
-    const own = `${base}/v1/uploads/${id}/parts/${part.number}?token=${secret}`;
-    return { ...part, url: url ?? own, received };
-  };
-  const open = dataset === null && !(await isJoined(store, upload));
-  const arrived = open ? await arrivedParts(store, upload) : new Map<number, number>();
-  const parts = open ? partsOf(upload) : [];
+type NewUpload = Omit<StoredUpload, 'dataset' | 'createdAt'>;
+
+/**
+ * The parts of an upload that is open, and where to send them.
+ * @param base the service's own address as the caller sees it, for stores that have no URLs.
+ * @param arrived sizes of those that are there, by number.
+ */
+export async function presentParts(
+  store: ObjectStore,
+  upload: NewUpload,
+  base: string,
+  arrived: ReadonlyMap<number, number> = new Map(),
+): Promise<UploadPart[]> {
+  const { id, secret, expiresAt } = upload;
+  const seconds = Math.max(1, Math.floor((expiresAt.getTime() - Date.now()) / 1000));
+  return Promise.all(
+    partsOf(upload).map(async (part) => {
+      const url = await store.parts.presign(upload, part, seconds);
+      const own = `${base}/v1/uploads/${id}/parts/${part.number}?token=${secret}`;
+      return { ...part, url: url ?? own, received: arrived.get(part.number) === part.size };
+    }),
+  );
+}
+
+/** Those that are still to be sent, or to be joined. */
+export async function openParts(
+  store: ObjectStore,
+  upload: StoredUpload,
+  base: string,
+): Promise<UploadPart[]> {
+  if (upload.dataset !== null || (await isJoined(store, upload))) return [];
+  return presentParts(store, upload, base, await arrivedParts(store, upload));
+}
+
+export function presentUpload(upload: StoredUpload, parts: UploadPart[]): Upload {
+  const { id, size, filename, partSize, dataset, createdAt, expiresAt } = upload;
   return {
-    ...{ id: id as Upload['id'], object: 'upload', size, filename, part_size: partSize },
-    parts: await Promise.all(parts.map((part) => present(part, arrived.get(part.number) === part.size))),
+    ...{ id: id as Upload['id'], object: 'upload', size, filename, part_size: partSize, parts },
     dataset: dataset as Upload['dataset'],
     created_at: createdAt.toISOString(),
     expires_at: expiresAt.toISOString(),

@@ -22,6 +22,8 @@ import { startDispatcher } from './dispatcher.js';
 import { counted, createMeters } from './meters.js';
 import { startDeliveries } from './webhooks/deliveries.js';
 
+/** To Postgres: few, and warm (docs/LOG.md, 2026-11-27). */
+const CONNECTIONS = 5;
 /** Answers in progress have so long to end before the process does, milliseconds. */
 const GRACE_MS = 10_000;
 
@@ -47,7 +49,7 @@ async function start(): Promise<void> {
   const warn = (message: string): void => logger.warn(message);
   if (config.s3 === null) await makeDataFolder(config.dataDir);
   const db = await openDependency(databaseOf(config), warn, (onError) =>
-    openDatabase(databaseUrl, { onError }),
+    openDatabase(databaseUrl, { connections: CONNECTIONS, warm: true, onError }),
   );
   opened.push(() => db.close());
   const queue = await openDependency(queueOf(config), warn, (onError) =>

@@ -114,6 +114,7 @@ test('the OpenAPI document lists every route and has no dangling reference', asy
       ...['POST /v1/webhooks', 'GET /v1/webhooks', 'POST /v1/webhooks/{id}/ping'],
       ...['GET', 'PATCH', 'DELETE'].map((method) => `${method} /v1/webhooks/{id}`),
       'GET /v1/webhooks/{id}/deliveries',
+      'GET /v1/workers',
     ].sort(),
   );
   const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]*)"/g)].map((m) => m[1]!);
@@ -259,7 +260,8 @@ test('health, readiness and metrics', async () => {
     checks: { db: 'ok', queue: 'ok', storage: 'ok' },
   });
   const engine = { kind: 'wasm', name: 'wasm-simd 1+k1', reason: 'said "so"' };
-  for (const worker of ['one', 'two']) await api.db.workers.present(worker, engine);
+  for (const worker of ['one', 'two'])
+    await api.db.workers.present(worker, engine, { slots: 1, free: 1, idleMs: 0 });
   const { text, headers } = await get('/metrics');
   expect(headers['content-type']).toMatch(/^text\/plain/);
   expect(text).toMatch(
@@ -271,6 +273,14 @@ test('health, readiness and metrics', async () => {
   expect(text.split('\n').filter((line) => line.startsWith('ntaa_engine_info'))).toEqual([
     'ntaa_engine_info{kind="wasm",name="wasm-simd 1+k1",reason="said \\"so\\""} 1',
   ]);
+  expect(text).toContain('ntaa_workers{state="idle"} 2');
+  expect(text).toContain('ntaa_workers{state="stalled"} 0');
+  expect((await get('/v1/workers', 'admin')).body).toMatchObject({
+    data: [{ id: 'one', object: 'worker', state: 'idle', engine, slots: 1, free: 1 }, { id: 'two' }],
+    has_more: false,
+  });
+  for (const key of ['read', 'stranger'] as const)
+    expect((await get('/v1/workers', key)).status, key).toBe(403);
   for (const worker of ['one', 'two']) await api.db.workers.gone(worker);
   expect((await get('/metrics')).text).not.toMatch(/^ntaa_engine_info\{/m);
 });

@@ -44,8 +44,8 @@ export function forkChild(
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     env: environment(assignment),
   });
-  // Training takes every cycle it gets: the API and the lease renewal on the same machine come first.
-  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
+  // Training takes every cycle that it gets: whoever answers users or renews leases on the same machine comes first.
+  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
   let stderr = '';
   let killed = false;
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {

@@ -70,7 +70,7 @@ async function run(): Promise<void> {
   const context = { config, db, store, log, engine, worker, scratch };
   const onGpus = engine.kind === 'tensorflow-gpu' ? gpus : [];
   const supervisor = await startSupervisor({ ...context, gpus: onGpus }, queue);
-  const leave = await announce(context);
+  const leave = await announce(context, () => supervisor.load);
   log.info({ queue: queue.backend, engine, gpus: onGpus }, 'worker ready');
   await tellLauncher({ type: 'ready', engine });
 

@@ -4,7 +4,7 @@ import { adapt, Interrupted, pretrain, type Ports } from '@ntaa/adaptation';
 import { killPoint } from '@ntaa/config';
 import type { SearchSpace } from '@ntaa/contracts';
 import { JobError } from '@ntaa/contracts';
-import { initEngine, type EngineInfo } from '@ntaa/engine';
+import { heldBytes, initEngine, type EngineInfo } from '@ntaa/engine';
 import { inputSize, taskSpace, tinySpace } from '@ntaa/nas';
 import { ObjectMissing } from '@ntaa/storage';
 import { elsewhere } from './elsewhere.js';
@@ -157,7 +157,7 @@ function announceSplit(link: JobLink, { data, testPaths }: Fetched): void {
 function makePorts(assignment: JobAssignment, link: JobLink, store: WorkStore): Ports {
   let serial = 0;
   return {
-    progress: (stage, progress) => link.progress(stage, progress),
+    progress: (stage, progress) => link.progress(stage, { ...progress, memory_bytes: heldBytes() }),
     events: (events) => link.events(events),
     candidates: (records) => link.candidates(records),
     wanted: () => link.wanted(),

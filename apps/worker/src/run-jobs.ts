@@ -10,23 +10,26 @@ import { withScratch } from './scratch.js';
 /** Pause before the next attempt after a first failure, ms. Later ones pause longer: the database says how long. */
 const RETRY_PAUSE = 1000;
 
-/** Handler of `job.run`: attempts the job, on this GPU, until it has ended, is paused, or belongs to somebody else. */
+/**
+ * Handler of `job.run`, which says that some job waits: attempts the one whose turn it is, on this GPU, until it has ended, is
+ * paused, or belongs to somebody else.
+ */
 export async function runJobs(
-  context: Context,
-  id: string,
+  context: Context & { readonly taken: () => void },
   gpu: string | null,
   shutdown: AbortSignal,
 ): Promise<void> {
   while (!shutdown.aborted) {
-    const claim = await context.db.jobs.claim(id, context.worker, LEASE);
+    const claim = await context.db.jobs.claim(null, context.worker, LEASE);
     if (claim === null) return;
+    context.taken();
     killPoint('worker.lease-claimed');
     const end = await withScratch(context.scratch, (scratch) =>
       attempt(context, claim, { scratch, gpu }, shutdown),
     );
     if (end === 'lost') await context.db.jobs.lost(claim.lease);
     if (end !== 'queued' && end !== 'stopping') return;
-    // Tried again here and now: the queue still counts this very job as being worked on.
+    // Tried again soon, by whoever is free: this one, for instance. What the queue says of it comes while it still pauses.
     await sleep(RETRY_PAUSE, undefined, { signal: shutdown }).catch(() => undefined);
   }
 }

@@ -1,3 +1,4 @@
+import type { WorkerLoad } from '@ntaa/db';
 import type { Helping } from './helping.js';
 
 /** A place for one trainer; `gpu` null: without a GPU of its own. */
@@ -12,6 +13,8 @@ export class Slots {
   /** Told whenever it changes whether somebody could help. */
   readonly #changed: (canHelp: boolean) => void;
   #told = true;
+  /** When it last took a job, or had another place free again. */
+  #since = performance.now();
 
   constructor(gpus: readonly string[], changed: (canHelp: boolean) => void) {
     this.#places = (gpus.length > 0 ? gpus : [null]).map((gpu) => ({ gpu, user: null }));
@@ -22,8 +25,19 @@ export class Slots {
     return this.#places.length;
   }
 
-  /** Works in a place, which is there as long as no more jobs are asked for than there are places. */
-  async forJob<T>(work: (gpu: string | null) => Promise<T>): Promise<T> {
+  /** For the database. Milliseconds by a clock that nobody sets. A helper's place is free: it leaves it to a job. */
+  get load(): WorkerLoad {
+    const free = this.#places.filter(({ user }) => user !== 'job').length;
+    return { slots: this.size, free, idleMs: free > 0 ? performance.now() - this.#since : null };
+  }
+
+  /** Works in a place, which is there as long as no more jobs are asked for than there are places. `taken`: to be called whenever a job is. */
+  async forJob<T>(work: (gpu: string | null, taken: () => void) => Promise<T>): Promise<T> {
+    let some = false;
+    const taken = (): void => {
+      some = true;
+      this.#since = performance.now();
+    };
     const helped = (place: Place) => typeof place.user === 'object' && place.user !== null;
     const place =
       this.#places.find(({ user }) => user === null) ??
@@ -35,9 +49,11 @@ export class Slots {
     this.look();
     try {
       if (user !== null && typeof user === 'object') await user.leave();
-      return await work(place.gpu);
+      return await work(place.gpu, taken);
     } finally {
       place.user = null;
+      // Whoever woke up for nothing has taken nothing.
+      if (some) this.#since = performance.now();
       this.look();
     }
   }

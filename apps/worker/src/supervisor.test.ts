@@ -68,6 +68,8 @@ afterEach(async () => {
   tarPit.close();
   await queue.obliterate();
   await queue.close();
+  // Workers take whatever waits: the next test's must find only its own.
+  await sql(`UPDATE jobs SET status = 'cancelled' WHERE status IN ('queued', 'stopping')`, []);
   await store.close();
   await rm(folder, { recursive: true, force: true });
 });

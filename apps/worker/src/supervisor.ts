@@ -1,4 +1,5 @@
 /** Binds the queue to its handlers. Training and decoding run in forked children, never in this process. */
+import type { WorkerLoad } from '@ntaa/db';
 import type { Intake, Queue } from '@ntaa/queue';
 import type { Context } from './context.js';
 import { helpJobs } from './help-jobs.js';
@@ -10,6 +11,7 @@ import { validateDataset } from './validate-dataset.js';
 export interface Supervisor {
   /** Takes no new work, has running jobs saved and given back; resolves when nothing of this worker runs any more. */
   close(): Promise<void>;
+  readonly load: WorkerLoad;
 }
 
 export async function startSupervisor(context: Context, queue: Queue): Promise<Supervisor> {
@@ -29,11 +31,14 @@ export async function startSupervisor(context: Context, queue: Queue): Promise<S
       validateDataset(context, dataset_id, signal),
     ),
     // As many at once as there are places, so that one is always free.
-    queue.work('job.run', slots.size, ({ job_id }, signal) =>
-      slots.forJob((gpu) => runJobs(context, job_id, gpu, signal)),
+    queue.work('job.run', slots.size, (_some, signal) =>
+      slots.forJob((gpu, taken) => runJobs({ ...context, taken }, gpu, signal)),
     ),
   ]);
   return {
+    get load() {
+      return slots.load;
+    },
     async close() {
       const closed = intakes.map((intake) => intake.close());
       await slots.close();

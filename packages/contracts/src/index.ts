@@ -13,3 +13,4 @@ export * from './task.js';
 export * from './tenant.js';
 export * from './upload.js';
 export * from './webhook.js';
+export * from './worker.js';

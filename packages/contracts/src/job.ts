@@ -88,6 +88,11 @@ export const Metadata = Type.Unsafe<Record<string, string>>(
   ),
 );
 const Objective = Type.Union([Type.Literal('macs'), Type.Literal('params'), Type.Literal('latency')]);
+const Priority = Type.Integer({
+  ...{ minimum: -100, maximum: 100 },
+  // No default is filled in: a request sent again after an upgrade must be the same request.
+  description: 'Among your own jobs that wait, those of higher priority go first; left out: 0',
+});
 const Seed = Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, default: 0 });
 
 export const AdaptRequest = Type.Object(
@@ -116,6 +121,7 @@ export const AdaptRequest = Type.Object(
     budget: Type.Optional(Budget),
     baseline: Type.Optional(Type.Boolean({ default: true })),
     seed: Type.Optional(Seed),
+    priority: Type.Optional(Priority),
     metadata: Type.Optional(Metadata),
   },
   { additionalProperties: false },
@@ -141,6 +147,7 @@ export const PretrainRequest = Type.Object(
       ),
     ),
     seed: Type.Optional(Seed),
+    priority: Type.Optional(Priority),
     metadata: Type.Optional(Metadata),
   },
   { additionalProperties: false },
@@ -185,6 +192,8 @@ export const Progress = Type.Object({
   eta_seconds: Nullable(Type.Number()),
   message: Type.String(),
   images_per_second: Type.Optional(Type.Number()),
+  /** What the engine holds in a thread of the trainer: its heap, or its tensors on native engines. */
+  memory_bytes: Type.Optional(Type.Integer()),
   /** Best validation accuracy so far (mean average precision, or share of ages within five years). */
   best: Type.Optional(Type.Number()),
 });

@@ -7,11 +7,25 @@ import { Prisma, PrismaClient } from './generated/client.js';
 export type Client = PrismaClient;
 export type Tx = Prisma.TransactionClient;
 
-/** Prisma, and SQL beside it on the same connections. */
-export function connect(url: string, connections: number): { db: Client; sql: Direct } {
-  const pool = new pg.Pool({ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 });
+/**
+ * Prisma, and SQL beside it on the same connections. With `warm` all of them are opened at once and kept: a new one costs
+ * Postgres a process and an empty cache, and many at once cost it the first second of every burst.
+ */
+export async function connect(
+  url: string,
+  connections: number,
+  warm: boolean,
+): Promise<{ db: Client; sql: Direct }> {
+  const pool = new pg.Pool({
+    ...{ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 },
+    ...(warm && { min: connections, idleTimeoutMillis: 0 }),
+  });
   // A connection that is lost while nobody uses it is replaced when somebody does.
   pool.on('error', () => undefined);
+  if (warm) {
+    const all = await Promise.all(Array.from({ length: connections }, () => pool.connect()));
+    for (const client of all) client.release();
+  }
   const db = new PrismaClient({
     adapter: new PrismaPg(pool, { disposeExternalPool: true }),
     transactionOptions: { maxWait: 10_000, timeout: 30_000 },

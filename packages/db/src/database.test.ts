@@ -292,22 +292,24 @@ describe.each(kinds)('on %s Postgres', (kind) => {
   test('workers say what they run, once a kind, until they are gone or silent', async () => {
     const gpu = { kind: 'tensorflow-gpu', name: 'tensorflow-gpu 1', reason: 'there' };
     const cpu = { kind: 'wasm', name: 'wasm 1', reason: 'no GPU' };
+    const present = (worker: string, engine: typeof gpu) =>
+      db.workers.present(worker, engine, { slots: 1, free: 1, idleMs: 0 });
     for (const [worker, engine] of [
       ['a', cpu],
       ['b', gpu],
       ['c', gpu],
     ] as const)
       // prettier-ignore
-      await db.workers.present(worker, engine);
+      await present(worker, engine);
     const byKind = async () => (await db.workers.engines()).map(({ kind }) => kind).sort();
     expect(await byKind()).toEqual(['tensorflow-gpu', 'wasm']);
     expect(await db.workers.engines()).toContainEqual(cpu);
-    await db.workers.present('a', gpu);
+    await present('a', gpu);
     expect(await byKind()).toEqual(['tensorflow-gpu']);
-    await db.workers.present('a', cpu);
+    await present('a', cpu);
     await sql.query(`UPDATE workers SET seen_at = now() - interval '2 minutes' WHERE id = 'a'`);
     expect(await byKind()).toEqual(['tensorflow-gpu']);
-    await db.workers.present('a', cpu);
+    await present('a', cpu);
     for (const worker of ['b', 'c']) await db.workers.gone(worker);
     expect(await byKind()).toEqual(['wasm']);
     await db.workers.gone('a');
@@ -590,13 +592,13 @@ describe.each(kinds)('on %s Postgres', (kind) => {
   });
 
   test('idempotency: one of many at once is new; the answer is kept; another body is a mismatch', async () => {
-    const begin = (tenant = 't', hash = 'h', patience?: number) =>
-      db.idempotency.begin(tenant, 'k', 'POST /jobs', hash, patience);
+    const begin = (tenant = 't', hash = 'h') => db.idempotency.begin(tenant, 'k', 'POST /jobs', hash, 3600);
     const claimOf = (state: Awaited<ReturnType<typeof begin>>) => (state as { claim: KeyClaim }).claim;
     const states = await Promise.all(Array.from({ length: 6 }, () => begin()));
     expect(states.map((s) => s.state).sort()).toEqual([...Array<string>(5).fill('in-flight'), 'new']);
     const response = { status: 202, headers: { location: '/x' }, body: { id: 1 } };
-    await db.idempotency.complete(claimOf(states.find((s) => s.state === 'new')!), response);
+    const claim = claimOf(states.find((s) => s.state === 'new')!);
+    await db.tenants.create({ name: 'x' }, { claim, answer: () => response });
     expect(await begin()).toEqual({ state: 'stored', response });
     expect(await begin('t', 'other')).toEqual({ state: 'mismatch' });
     const second = await begin('t2', 'other');

@@ -32,7 +32,7 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
   } finally {
     await client.end();
   }
-  const { db, sql } = connect(url, options.connections ?? 10);
+  const { db, sql } = await connect(url, options.connections ?? 10, options.warm ?? false);
   const ears = listener(url, options.onError ?? (() => undefined));
   return {
     tenants: tenants(db),

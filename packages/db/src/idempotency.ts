@@ -1,16 +1,13 @@
 import { Prisma } from './generated/client.js';
-import { json, type Client } from './client.js';
+import type { Client } from './client.js';
 import type { Direct, Queries } from './direct.js';
 import { KeyLost, type Idempotency, type KeyClaim, type Once, type StoredResponse } from './types.js';
-
-const PATIENCE = 3600;
 
 /** Only the latest claim's, and only while there is no answer. */
 const unanswered = ({ tenant, key, route, since }: KeyClaim) => ({
   ...{ tenantId: tenant, key, route, createdAt: since },
   response: { equals: Prisma.DbNull },
 });
-const columns = (response: StoredResponse) => ({ status: response.status, response: json(response) });
 
 /** Keeps the answer in the caller's transaction, which must not commit when the key was taken over: throws KeyLost. */
 export async function answerOnce<T>(tx: Queries, once: Once<T> | undefined, made: T): Promise<T> {
@@ -28,7 +25,7 @@ export async function answerOnce<T>(tx: Queries, once: Once<T> | undefined, made
 
 export function idempotency(db: Client, sql: Direct): Idempotency {
   return {
-    async begin(tenant, key, route, bodyHash, patience = PATIENCE) {
+    async begin(tenant, key, route, bodyHash, patience) {
       // One statement decides who is first. An expired row is taken over; so is one whose answer does not come.
       const [mine] = await sql.$queryRaw<{ since: Date }[]>`
         INSERT INTO idempotency_keys AS k (tenant_id, key, route, body_hash)
@@ -45,9 +42,6 @@ export function idempotency(db: Client, sql: Direct): Idempotency {
       if (row.bodyHash !== bodyHash) return { state: 'mismatch' };
       if (row.status === null) return { state: 'in-flight' };
       return { state: 'stored', response: row.response as unknown as StoredResponse };
-    },
-    async complete(claim, response) {
-      await db.idempotencyKey.updateMany({ where: unanswered(claim), data: columns(response) });
     },
     async abandon(claim) {
       await db.idempotencyKey.deleteMany({ where: unanswered(claim) });

@@ -1,6 +1,5 @@
 /** Jobs as users see them. The worker's side is in leases.ts. */
 import { newId, transition, type JobStatus, type Progress } from '@ntaa/contracts';
-import { Prisma } from './generated/client.js';
 import { type Client, type Tx } from './client.js';
 import type { Direct, Queries } from './direct.js';
 import { answerOnce } from './idempotency.js';
@@ -9,6 +8,7 @@ import { newestFirst, pageOf, take } from './page.js';
 import { requireRoom } from './quotas.js';
 import { toCandidate, toJob, toJobEvent, type EventRow, type JobRow } from './rows.js';
 import { finish, requeue, setStatus } from './transitions.js';
+import { QueueEnd, queuePositions } from './turns.js';
 import { UnknownCursor, type Jobs } from './types.js';
 
 type UserSide = Pick<Jobs, 'create' | 'get' | 'list' | 'action' | 'events' | 'candidates' | 'counts'>;
@@ -24,34 +24,11 @@ interface Made {
   readonly created_at: Date;
 }
 
-/** Places in the queue, from 1, of those of the jobs that wait in it. */
-async function queuePositions(db: Client | Tx, jobs: readonly JobRow[]): Promise<Map<string, number>> {
-  const ids = jobs.filter((job) => job.status === 'queued').map((job) => job.id);
-  if (ids.length === 0) return new Map();
-  const rows = await db.$queryRaw<{ id: string; position: number }[]>`
-    SELECT id, position::int FROM (
-      SELECT id, row_number() OVER (ORDER BY queued_at, id) AS position FROM jobs WHERE status = 'queued'
-    ) AS queue WHERE id IN (${Prisma.join(ids)})`;
-  return new Map(rows.map(({ id, position }) => [id, position]));
-}
-
-/** A queue longer than this is counted once a second at most, and otherwise by what this server adds to it. */
-const LONG = 500;
+const waiting = (rows: readonly JobRow[]): string[] =>
+  rows.filter(({ status }) => status === 'queued').map(({ id }) => id);
 
 export function jobs(db: Client, sql: Direct): UserSide {
-  let queue = { length: 0, countedAt: 0 };
-  /** The place of a job that was just put into the queue. */
-  async function lastPosition(tx: Queries): Promise<number> {
-    if (queue.length > LONG && Date.now() - queue.countedAt < 1000) return (queue.length += 1);
-    // Others need not count meanwhile.
-    queue.countedAt = Date.now();
-    // Times are kept in whole milliseconds: this very job's may be rounded up.
-    const [counted] = await tx.$queryRaw<{ length: number }[]>`
-      SELECT count(*)::int AS length FROM jobs WHERE status = 'queued'
-        AND queued_at <= now() + interval '1 millisecond'`;
-    queue = { length: counted!.length, countedAt: Date.now() };
-    return queue.length;
-  }
+  const queueEnd = new QueueEnd();
 
   /** The cursor of a list of candidates is the `order` of one of them. */
   async function candidateOrder(jobId: string, cursor: string | undefined): Promise<bigint> {
@@ -62,7 +39,7 @@ export function jobs(db: Client, sql: Direct): UserSide {
   }
 
   async function present(from: Client | Tx, row: JobRow) {
-    return toJob(row, (await queuePositions(from, [row])).get(row.id) ?? null);
+    return toJob(row, (await queuePositions(from, waiting([row]))).get(row.id) ?? null);
   }
 
   return {
@@ -71,6 +48,7 @@ export function jobs(db: Client, sql: Direct): UserSide {
       const needed = source === undefined ? [request.dataset] : [request.dataset, source];
       const id = newId('job');
       const task = request.kind === 'adapt' ? request.task : null;
+      const priority = request.priority ?? 0;
       const entry = runEntry(id, 0);
       return sql.transaction(async (tx) => {
         await requireRoom(tx, tenant, { concurrent_jobs: 1, compute_seconds_per_month: 0 });
@@ -81,8 +59,8 @@ export function jobs(db: Client, sql: Direct): UserSide {
           ), counted AS (
             SELECT count(*)::int AS found, (count(*) FILTER (WHERE status = 'ready'))::int AS ready FROM used
           ), job AS (
-            INSERT INTO jobs (id, tenant_id, kind, task, dataset_id, request, progress, last_seq)
-            SELECT ${id}, ${tenant}, ${request.kind}, ${task}, ${request.dataset},
+            INSERT INTO jobs (id, tenant_id, kind, task, dataset_id, priority, request, progress, last_seq)
+            SELECT ${id}, ${tenant}, ${request.kind}, ${task}, ${request.dataset}, ${priority}::int,
               ${JSON.stringify(request)}::jsonb, ${JSON.stringify(WAITING)}::jsonb, 1
             FROM counted WHERE ready = ${needed.length}
             RETURNING *
@@ -98,7 +76,7 @@ export function jobs(db: Client, sql: Direct): UserSide {
         if (found < needed.length) return 'dataset-missing';
         if (ready < needed.length) return 'dataset-not-ready';
         const row = { ...NEW, id, kind: request.kind, task, request, createdAt };
-        return answerOnce(tx, once, toJob(row, await lastPosition(tx)));
+        return answerOnce(tx, once, toJob(row, await queueEnd.place(tx, tenant, priority)));
       });
     },
 
@@ -118,7 +96,7 @@ export function jobs(db: Client, sql: Direct): UserSide {
         ...(options.kind ? { kind: options.kind } : {}),
       };
       const rows = await db.job.findMany({ ...query, where });
-      const positions = await queuePositions(db, rows);
+      const positions = await queuePositions(db, waiting(rows));
       return pageOf(
         rows,
         query.take,

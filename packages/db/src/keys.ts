@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { newId } from '@ntaa/contracts';
 import type { Client } from './client.js';
 import type { Direct } from './direct.js';
+import { answerOnce } from './idempotency.js';
 import { newestFirst, pageOf } from './page.js';
 import { toQuotas } from './quotas.js';
 import { toApiKey } from './rows.js';
@@ -21,13 +22,14 @@ interface Verified {
 
 export function keys(db: Client, sql: Direct): Keys {
   return {
-    async create({ name, scopes, tenant = 'default' }) {
+    create({ name, scopes, tenant = 'default' }, once) {
       const id = newId('key');
       const secret = `ntaa_${randomBytes(24).toString('base64url')}`;
-      await db.apiKey.create({
-        data: { id, tenantId: tenant, name, scopes: [...scopes], hash: hashOf(secret) },
+      const data = { id, tenantId: tenant, name, scopes: [...scopes], hash: hashOf(secret) };
+      return db.$transaction(async (tx) => {
+        await tx.apiKey.create({ data });
+        return answerOnce(tx, once, { id, secret, tenant });
       });
-      return { id, secret, tenant };
     },
     async ensureBootstrap(secret) {
       const data = { hash: hashOf(secret), name: 'bootstrap', scopes: ['admin'], revokedAt: null };

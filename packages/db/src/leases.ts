@@ -9,6 +9,7 @@ import { discard, jobFolder, outputFolder } from './garbage.js';
 import { insertModel } from './models.js';
 import { toJob, type JobRow } from './rows.js';
 import { supernetColumns } from './supernets.js';
+import { nextJob, served } from './turns.js';
 import { addEvents, endFailedAttempt, finish, giveBack } from './transitions.js';
 import {
   LeaseLost,
@@ -44,8 +45,10 @@ export function leases(db: Client): WorkerSide {
   }
 
   return {
-    claim(id, worker, leaseMs) {
+    claim(wanted, worker, leaseMs) {
       return db.$transaction(async (tx) => {
+        const id = wanted ?? (await nextJob(tx));
+        if (id === null) return null;
         const token = randomUUID();
         const taken = await tx.$executeRaw`
           UPDATE jobs SET
@@ -56,6 +59,7 @@ export function leases(db: Client): WorkerSide {
             AND (status = 'queued' OR (status = 'stopping' AND lease_token IS NULL))`;
         if (taken === 0) return null;
         const row = await tx.job.findUniqueOrThrow({ where: { id } });
+        await served(tx, row.tenantId);
         await addEvents(tx, row, [{ type: 'status', data: { status: row.status, attempt: row.attempt } }]);
         return {
           lease: { jobId: id, token, attempt: row.attempt },
@@ -63,7 +67,7 @@ export function leases(db: Client): WorkerSide {
           job: toJob(row, null),
           request: row.request as unknown as JobRequest,
           wanted: row.status === 'stopping' ? 'stop' : 'run',
-          failures: row.failures === 0 ? [] : await failuresOf(tx, id),
+          failures: row.failuresTotal === 0 ? [] : await failuresOf(tx, id),
         };
       });
     },
@@ -118,6 +122,8 @@ export function leases(db: Client): WorkerSide {
         const create = { jobId: job.id, tenantId: job.tenantId, name, ...columns };
         await tx.checkpoint.upsert({ where, create, update: columns });
         if (before && before.key !== key) await discard(tx, [before.key]);
+        // It got on: what went wrong before says nothing about what is to come.
+        if (job.failures > 0) await tx.job.update({ where: { id: job.id }, data: { failures: 0 } });
       });
     },
 

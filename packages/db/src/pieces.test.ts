@@ -165,8 +165,9 @@ it('counts what helpers worked as compute of the job’s tenant', async () => {
 
 it('counts workers that could help, on this host and on others', async () => {
   const engine = { kind: 'wasm', name: 'w1', reason: '' };
-  for (const id of ['one-1', 'one-2', 'two-1', 'two-a-1']) await db.workers.present(id, engine);
-  await db.workers.present('two-2', { ...engine, name: 'w2' });
+  const load = { slots: 1, free: 1, idleMs: 0 };
+  for (const id of ['one-1', 'one-2', 'two-1', 'two-a-1']) await db.workers.present(id, engine, load);
+  await db.workers.present('two-2', { ...engine, name: 'w2' }, load);
   expect(await db.workers.others('one-1', 'w1')).toEqual({ here: 1, elsewhere: 2 });
   await sql.query(`UPDATE workers SET seen_at = now() - interval '2 minutes' WHERE id = 'two-1'`);
   expect(await db.workers.others('one-1', 'w1')).toEqual({ here: 1, elsewhere: 1 });

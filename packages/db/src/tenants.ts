@@ -1,5 +1,6 @@
 import { newId, type Quotas } from '@ntaa/contracts';
 import { json, type Client } from './client.js';
+import { answerOnce } from './idempotency.js';
 import { pageOf, take } from './page.js';
 import { quotasOf, requireRoom, usage } from './quotas.js';
 import { toTenant } from './rows.js';
@@ -11,8 +12,11 @@ const toLimits = (quotas: Partial<Quotas>) =>
 
 export function tenants(db: Client): Tenants {
   return {
-    async create({ name, quotas = {} }) {
-      return toTenant(await db.tenant.create({ data: { id: newId('ten'), name, limits: toLimits(quotas) } }));
+    create({ name, quotas = {} }, once) {
+      return db.$transaction(async (tx) => {
+        const data = { id: newId('ten'), name, limits: toLimits(quotas) };
+        return answerOnce(tx, once, toTenant(await tx.tenant.create({ data })));
+      });
     },
     async get(id) {
       const row = await db.tenant.findUnique({ where: { id } });

@@ -35,6 +35,8 @@ import type {
   WebhookDelivery,
   WebhookPatch,
   WebhookRequest,
+  Worker,
+  WorkerState,
 } from '@ntaa/contracts';
 
 export type Json = Record<string, unknown>;
@@ -42,6 +44,8 @@ export type Json = Record<string, unknown>;
 export interface DatabaseOptions {
   /** Pool size; default 10. */
   readonly connections?: number;
+  /** Opens all of them at once and keeps them, for who has to answer in milliseconds. */
+  readonly warm?: boolean;
   /** How long to wait for a server that is not there yet, milliseconds; default 5000. */
   readonly connectTimeoutMs?: number;
   /** Called with trouble of the listening connection; it reconnects by itself. */
@@ -97,6 +101,8 @@ export interface Figures {
   readonly computeSeconds: number;
   /** Objects that could be deleted. */
   readonly garbage: number;
+  /** What the engine of the largest running trainer holds, by its kind. */
+  readonly memory: readonly { kind: string; bytes: number }[];
   /** Seconds that finished jobs took for a stage, together. */
   readonly stages: readonly { kind: string; stage: string; seconds: number; jobs: number }[];
 }
@@ -116,7 +122,8 @@ export interface PageOptions {
 }
 
 export interface Tenants {
-  create(tenant: TenantRequest): Promise<Tenant>;
+  /** Throws KeyLost. */
+  create(tenant: TenantRequest, once?: Once<Tenant>): Promise<Tenant>;
   get(id: string): Promise<Tenant | null>;
   list(page?: PageOptions): Promise<Page<Tenant>>;
   /** Quotas that are not named stay. null: no such tenant. */
@@ -134,14 +141,21 @@ export interface Principal {
   /** Of this key; null: what the server allows. */
   readonly requestsPerSecond: number | null;
 }
+export interface NewKey {
+  readonly name: string;
+  readonly scopes: readonly string[];
+  /** Default: `default`. */
+  readonly tenant?: string;
+}
+export interface MadeKey {
+  readonly id: string;
+  readonly secret: string;
+  readonly tenant: string;
+}
 /** API keys. Only their SHA-256 is kept. */
 export interface Keys {
-  /** The secret (`ntaa_…`) is given here once and never again. */
-  create(key: {
-    name: string;
-    scopes: readonly string[];
-    tenant?: string;
-  }): Promise<{ id: string; secret: string; tenant: string }>;
+  /** The secret (`ntaa_…`) is given here once and never again. Throws KeyLost. */
+  create(key: NewKey, once?: Once<MadeKey>): Promise<MadeKey>;
   /** Makes sure that this secret is an admin key (scope 'admin', the only one so made) of the default tenant. */
   ensureBootstrap(secret: string): Promise<void>;
   /** null: unknown, revoked, or of a disabled tenant. */
@@ -336,10 +350,10 @@ export interface Jobs {
   ): Promise<Page<Candidate> | null>;
 
   /**
-   * Takes a waiting job: next attempt, `running` (or still `stopping`). null: there is nothing to take, or not yet (a
-   * failed job pauses before it is tried again).
+   * Takes a waiting job, this one or, of null, the one whose turn it is (turns.ts): next attempt, `running` (or still
+   * `stopping`). null: there is nothing to take, or not yet (a failed job pauses before it is tried again).
    */
-  claim(id: string, worker: string, leaseMs: number): Promise<Claim | null>;
+  claim(id: string | null, worker: string, leaseMs: number): Promise<Claim | null>;
   /** Prolongs the lease and says what the user wants; throws LeaseLost. */
   renew(lease: Lease, leaseMs: number): Promise<Wanted>;
   /** Sets stage and progress; a changed stage is also written as event `stage`, progress as event `progress`. */
@@ -347,13 +361,17 @@ export interface Jobs {
   appendEvents(lease: Lease, events: readonly NewEvent[]): Promise<void>;
   /** Inserts or replaces by genotype. */
   putCandidates(lease: Lease, candidates: readonly Candidate[]): Promise<void>;
-  /** Records an object already in the store as checkpoint `name`; the one it replaces becomes garbage. */
+  /**
+   * Records an object already in the store as checkpoint `name`; the one it replaces becomes garbage. Failures are counted
+   * from here on again: a checkpoint must hold more work than the one it replaces.
+   */
   commitCheckpoint(lease: Lease, checkpoint: Checkpoint): Promise<void>;
   checkpoints(jobId: string): Promise<Checkpoint[]>;
   /** Model or supernet, result, and events `status` and `done`, at once. `cancelled`: cancelled meanwhile, nothing kept. */
   succeed(lease: Lease, success: Success): Promise<'succeeded' | 'cancelled'>;
   /**
-   * Ends the attempt. With `retry` the job is queued again, until MAX_FAILURES failures; otherwise it has failed.
+   * Ends the attempt. With `retry` the job is queued again, until it has failed MAX_FAILURES times since its last checkpoint;
+   * otherwise it has failed.
    * Returns the job's status afterwards.
    */
   fail(lease: Lease, error: { code: string; detail: string }, retry: boolean): Promise<JobStatus>;
@@ -460,7 +478,11 @@ export interface StoredUpload {
 }
 export interface Uploads {
   /** Throws QuotaExceeded. */
-  create(upload: Omit<StoredUpload, 'dataset' | 'createdAt'>): Promise<StoredUpload>;
+  create(
+    upload: Omit<StoredUpload, 'dataset' | 'createdAt'>,
+    /** Throws KeyLost. */
+    once?: Once<StoredUpload>,
+  ): Promise<StoredUpload>;
   /** null: there is none, or it has expired. Without a tenant: any tenant's. */
   get(id: string, tenant?: string): Promise<StoredUpload | null>;
   /** Forgets up to `limit` expired uploads, each after `remove` of what arrived of it. Returns how many. */
@@ -474,16 +496,28 @@ export interface WorkerEngine {
   /** Why this one. */
   readonly reason: string;
 }
-/** Worker processes and their engines, for those who watch the service; jobs are held by leases. */
+/** What a worker could take. */
+export interface WorkerLoad {
+  /** Jobs that it may hold at once. */
+  readonly slots: number;
+  readonly free: number;
+  /** For how long it could have taken a job and has taken none, milliseconds; null: it has no place. */
+  readonly idleMs: number | null;
+}
+/** Worker processes, for those who watch the service; jobs are held by leases. Killed ones are known for another hour. */
 export interface Workers {
   /** Says that a worker is there; to be said again every WORKER_SEEN_MS / 3 or sooner. */
-  present(id: string, engine: WorkerEngine): Promise<void>;
+  present(id: string, engine: WorkerEngine, load: WorkerLoad): Promise<void>;
   /** A worker ends. */
   gone(id: string): Promise<void>;
   /** How many other workers with an engine of this name are there, on this host and on others. */
   others(id: string, engine: string): Promise<{ here: number; elsewhere: number }>;
   /** The different engines of the workers that said so in the last WORKER_SEEN_MS. */
   engines(): Promise<WorkerEngine[]>;
+  /** How many are in which state. */
+  states(): Promise<Partial<Record<WorkerState, number>>>;
+  /** By id. */
+  list(page?: PageOptions): Promise<Page<Worker>>;
 }
 
 export interface DeliveryClaim {
@@ -508,10 +542,14 @@ export interface DeliveryOutcome {
   /** The receiver wants no more. */
   readonly disable?: boolean;
 }
+export interface MadeWebhook {
+  readonly webhook: Webhook;
+  readonly secret: string;
+}
 /** Deliveries are kept for 30 days. */
 export interface Webhooks {
-  /** The secret is given here once; it is kept, because it signs. */
-  create(tenant: string, webhook: WebhookRequest): Promise<{ webhook: Webhook; secret: string }>;
+  /** The secret is given here once; it is kept, because it signs. Throws KeyLost. */
+  create(tenant: string, webhook: WebhookRequest, once?: Once<MadeWebhook>): Promise<MadeWebhook>;
   get(tenant: string, id: string): Promise<Webhook | null>;
   list(tenant: string, page?: PageOptions): Promise<Page<Webhook>>;
   update(tenant: string, id: string, patch: WebhookPatch): Promise<Webhook | null>;
@@ -573,19 +611,17 @@ export type IdempotencyState =
 /** Answers kept for 24 hours by tenant, key and route. */
 export interface Idempotency {
   /**
-   * A key whose answer has not come for `patience` seconds (default: an hour) is taken over: its process has died. Short
-   * only where what is made and its answer are one transaction (`Once`), so that one which lives can make nothing more.
+   * A key whose answer has not come for `patience` seconds is taken over: its process has died. What is made and its answer
+   * are one transaction (`Once`), so that one which lives after all makes nothing.
    */
   begin(
     tenant: string,
     key: string,
     route: string,
     bodyHash: string,
-    patience?: number,
+    patience: number,
   ): Promise<IdempotencyState>;
-  /** Does nothing when the key was taken over, or has its answer. */
-  complete(claim: KeyClaim, response: StoredResponse): Promise<void>;
-  /** The request came to nothing: the key is free again. */
+  /** The request came to nothing: the key is free again, unless it was taken over or has its answer. */
   abandon(claim: KeyClaim): Promise<void>;
 }
 
@@ -602,11 +638,13 @@ export interface Outbox {
   requeueCandidates(): Promise<OutboxEntry[]>;
 }
 
-/** Failures after which a retryable job has failed for good. */
+/** Failures without a checkpoint in between after which a retryable job has failed for good. */
 export const MAX_FAILURES = 5;
 
 /** A worker that has not said for so long that it is there is gone, milliseconds. */
 export const WORKER_SEEN_MS = 60_000;
+/** One that could take a job, and has taken none for so long while jobs waited as long, does not work, milliseconds. */
+export const WORKER_STALLED_MS = 300_000;
 export class NameTaken extends Error {
   constructor(name: string) {
     super(`The name ${name} is taken`);

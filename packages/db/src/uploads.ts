@@ -1,6 +1,7 @@
 /** Archives that arrive in parts, until they have become a dataset or expire. */
 import type { Client } from './client.js';
 import type { Upload as UploadRow } from './generated/client.js';
+import { answerOnce } from './idempotency.js';
 import { requireRoom } from './quotas.js';
 import type { StoredUpload, Uploads } from './types.js';
 
@@ -20,11 +21,11 @@ const toUpload = (row: UploadRow): StoredUpload => ({
 
 export function uploads(db: Client): Uploads {
   return {
-    create({ id, tenant, filename, size, partSize, key, handle, secret, expiresAt }) {
+    create({ id, tenant, filename, size, partSize, key, handle, secret, expiresAt }, once) {
       const data = { id, tenantId: tenant, filename, size, partSize, key, handle, secret, expiresAt };
       return db.$transaction(async (tx) => {
         await requireRoom(tx, tenant, { bytes: size });
-        return toUpload(await tx.upload.create({ data }));
+        return answerOnce(tx, once, toUpload(await tx.upload.create({ data })));
       });
     },
     async get(id, tenant) {

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { newId, WEBHOOK_PING, type WebhookEvent, type WebhookMessage } from '@ntaa/contracts';
 import { json, type Client, type Tx } from './client.js';
+import { answerOnce } from './idempotency.js';
 import { deliverEntry, enqueue } from './outbox.js';
 import { newestFirst, pageOf } from './page.js';
 import { toDelivery, toWebhook } from './rows.js';
@@ -33,7 +34,7 @@ export async function announce(
 export function webhooks(db: Client): Webhooks {
   const find = (tenant: string, id: string) => db.webhook.findFirst({ where: { id, tenantId: tenant } });
   return {
-    async create(tenant, { url, events, description = '' }) {
+    create(tenant, { url, events, description = '' }, once) {
       const secret = `whsec_${randomBytes(32).toString('base64')}`;
       const data = {
         id: newId('wh'),
@@ -43,7 +44,10 @@ export function webhooks(db: Client): Webhooks {
         description,
         secret,
       };
-      return { webhook: toWebhook(await db.webhook.create({ data })), secret };
+      return db.$transaction(async (tx) => {
+        const webhook = toWebhook(await tx.webhook.create({ data }));
+        return answerOnce(tx, once, { webhook, secret });
+      });
     },
     async get(tenant, id) {
       const row = await find(tenant, id);

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { TEST_ENGINE } from '../../../test/setup/engine.js';
-import { initEngine, memory, tf, type EngineInfo } from './index.js';
+import { heldBytes, initEngine, memory, tf, type EngineInfo } from './index.js';
 
 const built = existsSync(new URL('../../../.cache/tensorflow', import.meta.url));
 const gpu = existsSync('/dev/nvidiactl') || existsSync('/dev/dxg');
@@ -27,6 +27,11 @@ test('the engine starts once and tells why', async () => {
   expect(await initEngine('wasm')).toBe(info);
   await expect(initEngine('tensorflow')).rejects.toThrow(/already runs wasm-/);
   expect(memory().tensors).toBe(0);
+  // What it holds covers its tensors.
+  const large = tf.zeros([(64 * 2 ** 20) / 4]);
+  expect(memory().bytes).toBe(64 * 2 ** 20);
+  expect(heldBytes()).toBeGreaterThan(64 * 2 ** 20);
+  large.dispose();
 });
 
 const cwd = fileURLToPath(new URL('..', import.meta.url));

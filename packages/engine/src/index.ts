@@ -3,7 +3,7 @@ import type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_
 
 export * as tf from '@tensorflow/tfjs-core';
 export { Gradients } from './gradients.js';
-export { initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
+export { heldBytes, initEngine, memory, type EngineChoice, type EngineInfo } from './init.js';
 export { affine, batchNorm, lookUp, softmaxCrossEntropy, type Activation } from './ops.js';
 export { isOutOfMemory } from './out-of-memory.js';
 export { emaUpdate, Sgd, type Param } from './optimizer.js';

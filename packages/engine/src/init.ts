@@ -76,6 +76,15 @@ async function startFirst(): Promise<EngineInfo> {
   return { ...info, reason: [so, ...absent].join('; ') };
 }
 
+/**
+ * Bytes that the engine holds in this thread: its WebAssembly heap, which only grows, or, on native engines, live tensors: what a
+ * GPU's driver and its allocator take beside them is not known here.
+ */
+export function heldBytes(): number {
+  const { wasm } = tf.backend() as { wasm?: { asm: { memory: WebAssembly.Memory } } };
+  return wasm?.asm.memory.buffer.byteLength ?? tf.memory().numBytes;
+}
+
 /** Bytes and number of live tensors. */
 export function memory(): { bytes: number; tensors: number } {
   const { numBytes, numTensors } = tf.memory();

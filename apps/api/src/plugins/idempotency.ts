@@ -1,18 +1,8 @@
 /** `Idempotency-Key`: a creating request that is sent again gets the answer it had, and creates nothing twice. */
 import { ProblemError } from '@ntaa/contracts';
-import { KeyLost, type Database, type KeyClaim, type StoredResponse } from '@ntaa/db';
+import { KeyLost, type Database, type Once, type StoredResponse } from '@ntaa/db';
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-
-export interface Answer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: unknown;
-  /** What a repetition is answered when it may not see the body itself (a secret); default: body. */
-  readonly replay?: unknown;
-  /** It was kept under the key together with what it tells of. */
-  readonly kept?: boolean;
-}
 
 /** The request's key, or null. */
 export function idempotencyKey(request: FastifyRequest): string | null {
@@ -33,45 +23,46 @@ export function bodyHash(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value, sorted)).digest('hex');
 }
 
-/** Seconds after which a request is thought dead whose answer is kept in the transaction that makes what was asked for. */
-export const ONE_TRANSACTION = 30;
+/** Seconds after which a request is thought dead that has one transaction to make. */
+const ONE_TRANSACTION = 30;
 
-interface CreateOptions {
+interface Creation<T> {
+  /** Of the request: with another one, its key is refused. */
+  readonly hash: string;
+  /** Makes it, and with it keeps the answer in the same transaction, where there is a key. */
+  readonly create: (once: Once<T> | undefined) => Promise<T>;
+  readonly answer: (made: T) => StoredResponse;
+  /** What is kept for repetitions, and is not shown a secret; default: answer. */
+  readonly replay?: (made: T) => StoredResponse;
   /** Called when `create` was not needed, before the answer: it removes what the request had brought along. */
   readonly discard?: () => Promise<void>;
-  /** Seconds without an answer after which another request with the key may try; default: see Idempotency. */
+  /** Seconds without an answer after which another request with the key may try. */
   readonly patience?: number;
 }
 
-/**
- * Answers with `create()`, or with what it answered before under this key. `create` is given the claim on the key, if there
- * is one, to keep the answer together with what it makes; otherwise it is kept afterwards.
- */
-export async function createOnce(
+/** Answers with what it makes, or with what was answered before under the request's key. */
+export async function createOnce<T>(
   db: Database,
   request: FastifyRequest,
   reply: FastifyReply,
-  hash: string,
-  create: (claim: KeyClaim | undefined) => Promise<Answer>,
-  { discard = async () => undefined, patience }: CreateOptions = {},
+  { hash, create, answer, replay = answer, discard, patience = ONE_TRANSACTION }: Creation<T>,
 ): Promise<FastifyReply> {
   const key = idempotencyKey(request);
-  if (key === null) return send(reply, await create(undefined));
+  if (key === null) return send(reply, answer(await create(undefined)));
   const { tenant } = request.principal;
   const route = `${request.method} ${request.routeOptions.url}`;
   const before = await db.idempotency.begin(tenant, key, route, hash, patience);
   if (before.state === 'new') {
-    const answer = await create(before.claim).catch(async (error: unknown) => {
+    const { claim } = before;
+    const made = await create({ claim, answer: replay }).catch(async (error: unknown) => {
       if (error instanceof KeyLost) throw inFlight(reply);
       // What cannot be abandoned now is taken over later.
-      await db.idempotency.abandon(before.claim).catch(() => undefined);
+      await db.idempotency.abandon(claim).catch(() => undefined);
       throw error;
     });
-    const { status, headers, body, replay = body } = answer;
-    if (!answer.kept) await db.idempotency.complete(before.claim, { status, headers, body: replay });
-    return send(reply, answer);
+    return send(reply, answer(made));
   }
-  await discard();
+  await discard?.();
   if (before.state === 'stored') {
     void reply.header('idempotency-replayed', 'true');
     return send(reply, before.response);
@@ -92,5 +83,5 @@ function inFlight(reply: FastifyReply): ProblemError {
   );
 }
 
-const send = (reply: FastifyReply, { status, headers, body }: StoredResponse | Answer): FastifyReply =>
+const send = (reply: FastifyReply, { status, headers, body }: StoredResponse): FastifyReply =>
   reply.code(status).headers(headers).send(body);

@@ -29,6 +29,7 @@ import {
   WebhookDelivery,
   WebhookPatch,
   WebhookRequest,
+  Worker,
 } from '@ntaa/contracts';
 import { Type, type Static, type TSchema } from 'typebox';
 import type { App } from '../types.js';
@@ -79,6 +80,7 @@ export async function useOpenApi(app: App): Promise<void> {
     WebhookDelivery,
     WebhookPatch,
     WebhookRequest,
+    Worker,
   ])
     app.addSchema(schema);
   app.addSchema({ ...AdaptRequest, $id: 'AdaptRequest' });

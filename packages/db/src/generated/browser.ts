@@ -88,6 +88,11 @@ export type Worker = Prisma.WorkerModel
  */
 export type Piece = Prisma.PieceModel
 /**
+ * Model Turn
+ * When tenants were last served: the one that was so longest ago is next.
+ */
+export type Turn = Prisma.TurnModel
+/**
  * Model Garbage
  * Objects to be deleted: a key, or all below it where it ends in '/'.
  */

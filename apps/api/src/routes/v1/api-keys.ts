@@ -9,7 +9,7 @@ import {
   ProblemError,
   TenantId,
 } from '@ntaa/contracts';
-import type { Principal } from '@ntaa/db';
+import type { MadeKey, Once, Principal } from '@ntaa/db';
 import { Type } from 'typebox';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
@@ -33,7 +33,8 @@ export function apiKeyRoutes(app: App, { db }: Deps): void {
         tags,
         summary: 'Make an API key',
         description:
-          'The secret is shown in this answer only; a repetition with the same Idempotency-Key has `secret: null`. ' +
+          'The secret is shown in this answer only; a repetition with the same Idempotency-Key has `secret: null`: if the ' +
+          'answer was lost on the way, delete that key and make another. ' +
           'Admin keys of the tenant "default" make keys for other tenants, too.',
         headers: Type.Object({ 'idempotency-key': Type.Optional(Type.String()) }),
         body: ApiKeyRequest,
@@ -43,17 +44,24 @@ export function apiKeyRoutes(app: App, { db }: Deps): void {
     async (request, reply) => {
       const { name } = request.body;
       const scopes = [...new Set(request.body.scopes)];
-      return createOnce(db, request, reply, bodyHash(request.body), async () => {
+      const create = async (once: Once<MadeKey> | undefined): Promise<MadeKey> => {
         const tenant = tenantOf(request.principal, request.body.tenant);
         if (tenant !== request.principal.tenant && !(await db.tenants.get(tenant)))
           throw new ProblemError('validation-failed', `There is no tenant ${tenant}.`, [
             { pointer: '/tenant', code: 'unknown-tenant', detail: 'does not exist' },
           ]);
-        const { id, secret } = await db.keys.create({ name, scopes, tenant });
-        const body = { id, object: 'api_key' as const, name, scopes, tenant };
-        const headers = { location: `/v1/api-keys/${id}` };
-        // Only the hash of a secret is ever stored, in the answers kept for replay too.
-        return { status: 201, headers, body: { ...body, secret }, replay: { ...body, secret: null } };
+        return db.keys.create({ name, scopes, tenant }, once);
+      };
+      const show = ({ id, tenant }: MadeKey, secret: string | null) => ({
+        ...{ status: 201, headers: { location: `/v1/api-keys/${id}` } },
+        body: { id, object: 'api_key' as const, name, scopes, tenant, secret },
+      });
+      return createOnce(db, request, reply, {
+        hash: bodyHash(request.body),
+        create,
+        answer: (made) => show(made, made.secret),
+        // Only the hash of a secret is ever stored, in the answers kept for repetitions too.
+        replay: (made) => show(made, null),
       });
     },
   );

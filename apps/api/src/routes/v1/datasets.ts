@@ -11,18 +11,12 @@ import {
   ProblemError,
   type DatasetFormat,
 } from '@ntaa/contracts';
-import { datasetFolder, KeyLost, QuotaExceeded, UploadUsed, type KeyClaim } from '@ntaa/db';
+import { datasetFolder, KeyLost, QuotaExceeded, UploadUsed, type Once, type StoredResponse } from '@ntaa/db';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { readForm } from '../../multipart.js';
 import { joinUpload } from '../../part-uploads.js';
-import {
-  bodyHash,
-  createOnce,
-  idempotencyKey,
-  ONE_TRANSACTION,
-  type Answer,
-} from '../../plugins/idempotency.js';
+import { bodyHash, createOnce, idempotencyKey } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 import { storeArchive, tooLarge } from '../../uploads.js';
@@ -152,7 +146,7 @@ export function datasetRoutes(app: App, deps: Deps): void {
   );
 }
 
-const accepted = (body: Dataset): Answer => ({
+const accepted = (body: Dataset): StoredResponse => ({
   status: 202,
   headers: { location: `/v1/datasets/${body.id}` },
   body,
@@ -163,12 +157,10 @@ async function fromForm(request: FastifyRequest, reply: FastifyReply, deps: Deps
   const key = idempotencyKey(request);
   const { id, name, format, sha256, size, uploadKey } = await receive(request, deps);
   const discard = () => store.delete(uploadKey);
-  const create = async (claim: KeyClaim | undefined): Promise<Answer> => {
+  const create = async (once: Once<Dataset> | undefined): Promise<Dataset> => {
     try {
       const { tenant } = request.principal;
-      const dataset = { id, name, format, tenant, uploadKey, sha256, bytes: size };
-      const made = await db.datasets.create(dataset, claim && { claim, answer: accepted });
-      return { ...accepted(made), kept: true };
+      return await db.datasets.create({ id, name, format, tenant, uploadKey, sha256, bytes: size }, once);
     } catch (error) {
       // Refused for certain. After anything else it may be there, and need its archive; if it is not, that is collected.
       if (error instanceof KeyLost || error instanceof QuotaExceeded) await discard();
@@ -176,7 +168,7 @@ async function fromForm(request: FastifyRequest, reply: FastifyReply, deps: Deps
     }
   };
   const hash = key === null ? '' : bodyHash({ name, format, sha256 });
-  return createOnce(db, request, reply, hash, create, { discard, patience: ONE_TRANSACTION });
+  return createOnce(db, request, reply, { hash, create, answer: accepted, discard });
 }
 
 async function fromUpload(
@@ -186,7 +178,7 @@ async function fromUpload(
   body: DatasetRequest,
 ): Promise<FastifyReply> {
   const { tenant } = request.principal;
-  return createOnce(db, request, reply, bodyHash(body), async (claim) => {
+  const create = async (once: Once<Dataset> | undefined): Promise<Dataset> => {
     const upload = await db.uploads.get(body.upload, tenant);
     if (!upload)
       throw new ProblemError('validation-failed', 'The upload cannot be used.', [
@@ -202,14 +194,17 @@ async function fromUpload(
       upload: { id: upload.id, join: () => joinUpload(store, upload) },
     };
     try {
-      const made = await db.datasets.create(dataset, claim && { claim, answer: accepted });
-      return { ...accepted(made), kept: true };
+      return await db.datasets.create(dataset, once);
     } catch (error) {
       throw error instanceof UploadUsed ? used : error;
     }
-  });
+  };
+  const hash = bodyHash(body);
+  return createOnce(db, request, reply, { hash, create, answer: accepted, patience: JOINING });
 }
 
+/** Joining the parts of an archive takes no longer, seconds. */
+const JOINING = 150;
 /** Should this process die while the archive is being stored, so long afterwards it is deleted, seconds. */
 const FORGOTTEN = 24 * 3600;
 

@@ -12,10 +12,10 @@ import {
   type PretrainRequest,
 } from '@ntaa/contracts';
 import { killPoint } from '@ntaa/config';
-import type { KeyClaim } from '@ntaa/db';
+import type { Once } from '@ntaa/db';
 import { Type } from 'typebox';
 import { checkJob, estimate, explainPlanned } from '../../job-checks.js';
-import { bodyHash, createOnce, ONE_TRANSACTION, type Answer } from '../../plugins/idempotency.js';
+import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 
@@ -60,16 +60,16 @@ export function jobRoutes(app: App, { db }: Deps): void {
         const { dataset, space } = await checkJob(db, tenant, body);
         return estimate(body, dataset, space);
       }
-      const create = async (claim: KeyClaim | undefined): Promise<Answer> => {
+      const create = async (once: Once<Job> | undefined): Promise<Job> => {
         await checkJob(db, tenant, body);
-        const job = await db.jobs.create(tenant, body, claim && { claim, answer: accepted });
+        const job = await db.jobs.create(tenant, body, once);
         // Deleted, or not ready any more, since it was checked.
         if (typeof job === 'string')
           throw new ProblemError('conflict', `${body.dataset} has just been changed or deleted.`);
         killPoint('api.job-created');
-        return { ...accepted(job), kept: true };
+        return job;
       };
-      return createOnce(db, request, reply, bodyHash(body), create, { patience: ONE_TRANSACTION });
+      return createOnce(db, request, reply, { hash: bodyHash(body), create, answer: accepted });
     },
   );
 

@@ -34,9 +34,10 @@ export function tenantRoutes(app: App, { db }: Deps): void {
       },
     },
     async (request, reply) =>
-      createOnce(db, request, reply, bodyHash(request.body), async () => {
-        const body = await db.tenants.create(request.body);
-        return { status: 201, headers: { location: `/v1/tenants/${body.id}` }, body };
+      createOnce(db, request, reply, {
+        hash: bodyHash(request.body),
+        create: (once) => db.tenants.create(request.body, once),
+        answer: (body: Tenant) => ({ status: 201, headers: { location: `/v1/tenants/${body.id}` }, body }),
       }),
   );
   app.get(

@@ -1,9 +1,17 @@
-import { Id, newId, ProblemError, Upload, UploadRequest } from '@ntaa/contracts';
+import { Id, newId, ProblemError, Upload, UploadRequest, type UploadPart } from '@ntaa/contracts';
+import { KeyLost, QuotaExceeded, type Once, type StoredUpload } from '@ntaa/db';
 import { ObjectMissing, PartSize, type Part } from '@ntaa/storage';
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { partSizeFor, partsOf, presentUpload, UPLOAD_HOURS } from '../../part-uploads.js';
+import {
+  openParts,
+  partSizeFor,
+  partsOf,
+  presentParts,
+  presentUpload,
+  UPLOAD_HOURS,
+} from '../../part-uploads.js';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
@@ -31,23 +39,31 @@ export function uploadRoutes(app: App, deps: Deps): void {
     async (request, reply) => {
       const { size, filename } = request.body;
       const partSize = partSizeFor(size, config.maxUploadBytes);
-      return createOnce(db, request, reply, bodyHash(request.body), async () => {
-        const id = newId('up');
-        const key = `uploads/${id}/archive`;
+      const id = newId('up');
+      const key = `uploads/${id}/archive`;
+      let parts: UploadPart[] = [];
+      const create = async (once: Once<StoredUpload> | undefined): Promise<StoredUpload> => {
         const handle = await store.parts.begin(key);
+        const upload = {
+          ...{ id, tenant: request.principal.tenant, filename: filename?.trim() || null },
+          ...{ size, partSize, key, handle, secret: randomBytes(24).toString('base64url') },
+          expiresAt: new Date(Date.now() + UPLOAD_HOURS * 3600_000),
+        };
         try {
-          const upload = await db.uploads.create({
-            ...{ id, tenant: request.principal.tenant, filename: filename?.trim() || null },
-            ...{ size, partSize, key, handle, secret: randomBytes(24).toString('base64url') },
-            expiresAt: new Date(Date.now() + UPLOAD_HOURS * 3600_000),
-          });
-          const body = await presentUpload(store, upload, addressOf(request));
-          return { status: 201, headers: { location: `/v1/uploads/${id}` }, body };
+          parts = await presentParts(store, upload, addressOf(request));
+          return await db.uploads.create(upload, once);
         } catch (error) {
-          await store.parts.abort({ key, handle });
+          // Refused for certain. After anything else it may be there all the same.
+          if (error instanceof KeyLost || error instanceof QuotaExceeded)
+            await store.parts.abort({ key, handle });
           throw error;
         }
+      };
+      const answer = (upload: StoredUpload) => ({
+        ...{ status: 201, headers: { location: `/v1/uploads/${id}` } },
+        body: presentUpload(upload, parts),
       });
+      return createOnce(db, request, reply, { hash: bodyHash(request.body), create, answer });
     },
   );
 
@@ -67,7 +83,7 @@ export function uploadRoutes(app: App, deps: Deps): void {
       const { id } = request.params;
       const upload = await db.uploads.get(id, request.principal.tenant);
       if (!upload) throw new ProblemError('not-found', `There is no upload ${id}, or it has expired.`);
-      return presentUpload(store, upload, addressOf(request));
+      return presentUpload(upload, await openParts(store, upload, addressOf(request)));
     },
   );
 

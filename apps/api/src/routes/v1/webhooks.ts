@@ -10,6 +10,7 @@ import {
   WebhookPatch,
   WebhookRequest,
 } from '@ntaa/contracts';
+import type { MadeWebhook } from '@ntaa/db';
 import { Type } from 'typebox';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
@@ -43,7 +44,9 @@ export function webhookRoutes(app: App, { db, config }: Deps): void {
         summary: 'Have an address told of events',
         description:
           'Deliveries are signed as https://www.standardwebhooks.com says, repeated for three days until the receiver ' +
-          'answers 2xx, and may come twice or out of order: `webhook-id` tells them apart. Redirects are not followed.',
+          'answers 2xx, and may come twice or out of order: `webhook-id` tells them apart. Redirects are not followed. The secret is shown ' +
+          'in this answer only; a repetition with the same Idempotency-Key has `secret: null`: if the answer was lost on ' +
+          'the way, delete that webhook and make another.',
         headers: Type.Object({ 'idempotency-key': Type.Optional(Type.String()) }),
         body: WebhookRequest,
         response: { 201: ref(CreatedWebhook), ...problems(400, 409, 413, 415, 422) },
@@ -51,10 +54,15 @@ export function webhookRoutes(app: App, { db, config }: Deps): void {
     },
     async (request, reply) => {
       checkUrl(request.body.url);
-      return createOnce(db, request, reply, bodyHash(request.body), async () => {
-        const { webhook, secret } = await db.webhooks.create(request.principal.tenant, request.body);
-        const headers = { location: `/v1/webhooks/${webhook.id}` };
-        return { status: 201, headers, body: { ...webhook, secret }, replay: { ...webhook, secret: null } };
+      const show = ({ webhook }: MadeWebhook, secret: string | null) => ({
+        ...{ status: 201, headers: { location: `/v1/webhooks/${webhook.id}` } },
+        body: { ...webhook, secret },
+      });
+      return createOnce<MadeWebhook>(db, request, reply, {
+        hash: bodyHash(request.body),
+        create: (once) => db.webhooks.create(request.principal.tenant, request.body, once),
+        answer: (made) => show(made, made.secret),
+        replay: (made) => show(made, null),
       });
     },
   );

@@ -411,6 +411,7 @@ export const ModelName = {
   Upload: 'Upload',
   Worker: 'Worker',
   Piece: 'Piece',
+  Turn: 'Turn',
   Garbage: 'Garbage',
   AuditEntry: 'AuditEntry',
   ComputeUsage: 'ComputeUsage',
@@ -431,7 +432,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "tenant" | "apiKey" | "dataset" | "supernet" | "job" | "jobEvent" | "candidate" | "checkpoint" | "model" | "outbox" | "idempotencyKey" | "upload" | "worker" | "piece" | "garbage" | "auditEntry" | "computeUsage" | "webhook" | "webhookDelivery"
+    modelProps: "tenant" | "apiKey" | "dataset" | "supernet" | "job" | "jobEvent" | "candidate" | "checkpoint" | "model" | "outbox" | "idempotencyKey" | "upload" | "worker" | "piece" | "turn" | "garbage" | "auditEntry" | "computeUsage" | "webhook" | "webhookDelivery"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1471,6 +1472,80 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    Turn: {
+      payload: Prisma.$TurnPayload<ExtArgs>
+      fields: Prisma.TurnFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.TurnFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.TurnFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>
+        }
+        findFirst: {
+          args: Prisma.TurnFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.TurnFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>
+        }
+        findMany: {
+          args: Prisma.TurnFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>[]
+        }
+        create: {
+          args: Prisma.TurnCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>
+        }
+        createMany: {
+          args: Prisma.TurnCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.TurnCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>[]
+        }
+        delete: {
+          args: Prisma.TurnDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>
+        }
+        update: {
+          args: Prisma.TurnUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>
+        }
+        deleteMany: {
+          args: Prisma.TurnDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.TurnUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.TurnUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>[]
+        }
+        upsert: {
+          args: Prisma.TurnUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$TurnPayload>
+        }
+        aggregate: {
+          args: Prisma.TurnAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateTurn>
+        }
+        groupBy: {
+          args: Prisma.TurnGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.TurnGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.TurnCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.TurnCountAggregateOutputType> | number
+        }
+      }
+    }
     Garbage: {
       payload: Prisma.$GarbagePayload<ExtArgs>
       fields: Prisma.GarbageFieldRefs
@@ -1958,6 +2033,8 @@ export const JobScalarFieldEnum = {
   stage: 'stage',
   attempt: 'attempt',
   failures: 'failures',
+  failuresTotal: 'failuresTotal',
+  priority: 'priority',
   request: 'request',
   progress: 'progress',
   result: 'result',
@@ -2084,7 +2161,10 @@ export type UploadScalarFieldEnum = (typeof UploadScalarFieldEnum)[keyof typeof 
 export const WorkerScalarFieldEnum = {
   id: 'id',
   engine: 'engine',
-  seenAt: 'seenAt'
+  seenAt: 'seenAt',
+  slots: 'slots',
+  free: 'free',
+  idleSince: 'idleSince'
 } as const
 
 export type WorkerScalarFieldEnum = (typeof WorkerScalarFieldEnum)[keyof typeof WorkerScalarFieldEnum]
@@ -2108,6 +2188,14 @@ export const PieceScalarFieldEnum = {
 } as const
 
 export type PieceScalarFieldEnum = (typeof PieceScalarFieldEnum)[keyof typeof PieceScalarFieldEnum]
+
+
+export const TurnScalarFieldEnum = {
+  tenantId: 'tenantId',
+  servedAt: 'servedAt'
+} as const
+
+export type TurnScalarFieldEnum = (typeof TurnScalarFieldEnum)[keyof typeof TurnScalarFieldEnum]
 
 
 export const GarbageScalarFieldEnum = {
@@ -2484,6 +2572,7 @@ export type GlobalOmitConfig = {
   upload?: Prisma.UploadOmit
   worker?: Prisma.WorkerOmit
   piece?: Prisma.PieceOmit
+  turn?: Prisma.TurnOmit
   garbage?: Prisma.GarbageOmit
   auditEntry?: Prisma.AuditEntryOmit
   computeUsage?: Prisma.ComputeUsageOmit

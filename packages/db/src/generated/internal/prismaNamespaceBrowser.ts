@@ -65,6 +65,7 @@ export const ModelName = {
   Upload: 'Upload',
   Worker: 'Worker',
   Piece: 'Piece',
+  Turn: 'Turn',
   Garbage: 'Garbage',
   AuditEntry: 'AuditEntry',
   ComputeUsage: 'ComputeUsage',
@@ -166,6 +167,8 @@ export const JobScalarFieldEnum = {
   stage: 'stage',
   attempt: 'attempt',
   failures: 'failures',
+  failuresTotal: 'failuresTotal',
+  priority: 'priority',
   request: 'request',
   progress: 'progress',
   result: 'result',
@@ -292,7 +295,10 @@ export type UploadScalarFieldEnum = (typeof UploadScalarFieldEnum)[keyof typeof 
 export const WorkerScalarFieldEnum = {
   id: 'id',
   engine: 'engine',
-  seenAt: 'seenAt'
+  seenAt: 'seenAt',
+  slots: 'slots',
+  free: 'free',
+  idleSince: 'idleSince'
 } as const
 
 export type WorkerScalarFieldEnum = (typeof WorkerScalarFieldEnum)[keyof typeof WorkerScalarFieldEnum]
@@ -316,6 +322,14 @@ export const PieceScalarFieldEnum = {
 } as const
 
 export type PieceScalarFieldEnum = (typeof PieceScalarFieldEnum)[keyof typeof PieceScalarFieldEnum]
+
+
+export const TurnScalarFieldEnum = {
+  tenantId: 'tenantId',
+  servedAt: 'servedAt'
+} as const
+
+export type TurnScalarFieldEnum = (typeof TurnScalarFieldEnum)[keyof typeof TurnScalarFieldEnum]
 
 
 export const GarbageScalarFieldEnum = {

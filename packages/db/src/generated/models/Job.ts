@@ -29,12 +29,16 @@ export type AggregateJob = {
 export type JobAvgAggregateOutputType = {
   attempt: number | null
   failures: number | null
+  failuresTotal: number | null
+  priority: number | null
   lastSeq: number | null
 }
 
 export type JobSumAggregateOutputType = {
   attempt: number | null
   failures: number | null
+  failuresTotal: number | null
+  priority: number | null
   lastSeq: number | null
 }
 
@@ -48,6 +52,8 @@ export type JobMinAggregateOutputType = {
   stage: string | null
   attempt: number | null
   failures: number | null
+  failuresTotal: number | null
+  priority: number | null
   stopReason: string | null
   lastSeq: number | null
   leaseToken: string | null
@@ -70,6 +76,8 @@ export type JobMaxAggregateOutputType = {
   stage: string | null
   attempt: number | null
   failures: number | null
+  failuresTotal: number | null
+  priority: number | null
   stopReason: string | null
   lastSeq: number | null
   leaseToken: string | null
@@ -92,6 +100,8 @@ export type JobCountAggregateOutputType = {
   stage: number
   attempt: number
   failures: number
+  failuresTotal: number
+  priority: number
   request: number
   progress: number
   result: number
@@ -113,12 +123,16 @@ export type JobCountAggregateOutputType = {
 export type JobAvgAggregateInputType = {
   attempt?: true
   failures?: true
+  failuresTotal?: true
+  priority?: true
   lastSeq?: true
 }
 
 export type JobSumAggregateInputType = {
   attempt?: true
   failures?: true
+  failuresTotal?: true
+  priority?: true
   lastSeq?: true
 }
 
@@ -132,6 +146,8 @@ export type JobMinAggregateInputType = {
   stage?: true
   attempt?: true
   failures?: true
+  failuresTotal?: true
+  priority?: true
   stopReason?: true
   lastSeq?: true
   leaseToken?: true
@@ -154,6 +170,8 @@ export type JobMaxAggregateInputType = {
   stage?: true
   attempt?: true
   failures?: true
+  failuresTotal?: true
+  priority?: true
   stopReason?: true
   lastSeq?: true
   leaseToken?: true
@@ -176,6 +194,8 @@ export type JobCountAggregateInputType = {
   stage?: true
   attempt?: true
   failures?: true
+  failuresTotal?: true
+  priority?: true
   request?: true
   progress?: true
   result?: true
@@ -289,6 +309,8 @@ export type JobGroupByOutputType = {
   stage: string | null
   attempt: number
   failures: number
+  failuresTotal: number
+  priority: number
   request: runtime.JsonValue
   progress: runtime.JsonValue
   result: runtime.JsonValue | null
@@ -338,6 +360,8 @@ export type JobWhereInput = {
   stage?: Prisma.StringNullableFilter<"Job"> | string | null
   attempt?: Prisma.IntFilter<"Job"> | number
   failures?: Prisma.IntFilter<"Job"> | number
+  failuresTotal?: Prisma.IntFilter<"Job"> | number
+  priority?: Prisma.IntFilter<"Job"> | number
   request?: Prisma.JsonFilter<"Job">
   progress?: Prisma.JsonFilter<"Job">
   result?: Prisma.JsonNullableFilter<"Job">
@@ -364,6 +388,8 @@ export type JobOrderByWithRelationInput = {
   stage?: Prisma.SortOrderInput | Prisma.SortOrder
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   request?: Prisma.SortOrder
   progress?: Prisma.SortOrder
   result?: Prisma.SortOrderInput | Prisma.SortOrder
@@ -393,6 +419,8 @@ export type JobWhereUniqueInput = Prisma.AtLeast<{
   stage?: Prisma.StringNullableFilter<"Job"> | string | null
   attempt?: Prisma.IntFilter<"Job"> | number
   failures?: Prisma.IntFilter<"Job"> | number
+  failuresTotal?: Prisma.IntFilter<"Job"> | number
+  priority?: Prisma.IntFilter<"Job"> | number
   request?: Prisma.JsonFilter<"Job">
   progress?: Prisma.JsonFilter<"Job">
   result?: Prisma.JsonNullableFilter<"Job">
@@ -419,6 +447,8 @@ export type JobOrderByWithAggregationInput = {
   stage?: Prisma.SortOrderInput | Prisma.SortOrder
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   request?: Prisma.SortOrder
   progress?: Prisma.SortOrder
   result?: Prisma.SortOrderInput | Prisma.SortOrder
@@ -453,6 +483,8 @@ export type JobScalarWhereWithAggregatesInput = {
   stage?: Prisma.StringNullableWithAggregatesFilter<"Job"> | string | null
   attempt?: Prisma.IntWithAggregatesFilter<"Job"> | number
   failures?: Prisma.IntWithAggregatesFilter<"Job"> | number
+  failuresTotal?: Prisma.IntWithAggregatesFilter<"Job"> | number
+  priority?: Prisma.IntWithAggregatesFilter<"Job"> | number
   request?: Prisma.JsonWithAggregatesFilter<"Job">
   progress?: Prisma.JsonWithAggregatesFilter<"Job">
   result?: Prisma.JsonNullableWithAggregatesFilter<"Job">
@@ -479,6 +511,8 @@ export type JobCreateInput = {
   stage?: string | null
   attempt?: number
   failures?: number
+  failuresTotal?: number
+  priority?: number
   request: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -505,6 +539,8 @@ export type JobUncheckedCreateInput = {
   stage?: string | null
   attempt?: number
   failures?: number
+  failuresTotal?: number
+  priority?: number
   request: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -531,6 +567,8 @@ export type JobUpdateInput = {
   stage?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  failuresTotal?: Prisma.IntFieldUpdateOperationsInput | number
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
   request?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -557,6 +595,8 @@ export type JobUncheckedUpdateInput = {
   stage?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  failuresTotal?: Prisma.IntFieldUpdateOperationsInput | number
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
   request?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -583,6 +623,8 @@ export type JobCreateManyInput = {
   stage?: string | null
   attempt?: number
   failures?: number
+  failuresTotal?: number
+  priority?: number
   request: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -609,6 +651,8 @@ export type JobUpdateManyMutationInput = {
   stage?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  failuresTotal?: Prisma.IntFieldUpdateOperationsInput | number
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
   request?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -635,6 +679,8 @@ export type JobUncheckedUpdateManyInput = {
   stage?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  failuresTotal?: Prisma.IntFieldUpdateOperationsInput | number
+  priority?: Prisma.IntFieldUpdateOperationsInput | number
   request?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   progress?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
@@ -661,6 +707,8 @@ export type JobCountOrderByAggregateInput = {
   stage?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   request?: Prisma.SortOrder
   progress?: Prisma.SortOrder
   result?: Prisma.SortOrder
@@ -680,6 +728,8 @@ export type JobCountOrderByAggregateInput = {
 export type JobAvgOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
 }
 
@@ -693,6 +743,8 @@ export type JobMaxOrderByAggregateInput = {
   stage?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   stopReason?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrder
@@ -715,6 +767,8 @@ export type JobMinOrderByAggregateInput = {
   stage?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   stopReason?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrder
@@ -730,6 +784,8 @@ export type JobMinOrderByAggregateInput = {
 export type JobSumOrderByAggregateInput = {
   attempt?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  failuresTotal?: Prisma.SortOrder
+  priority?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
 }
 
@@ -745,6 +801,8 @@ export type JobSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   stage?: boolean
   attempt?: boolean
   failures?: boolean
+  failuresTotal?: boolean
+  priority?: boolean
   request?: boolean
   progress?: boolean
   result?: boolean
@@ -771,6 +829,8 @@ export type JobSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extension
   stage?: boolean
   attempt?: boolean
   failures?: boolean
+  failuresTotal?: boolean
+  priority?: boolean
   request?: boolean
   progress?: boolean
   result?: boolean
@@ -797,6 +857,8 @@ export type JobSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extension
   stage?: boolean
   attempt?: boolean
   failures?: boolean
+  failuresTotal?: boolean
+  priority?: boolean
   request?: boolean
   progress?: boolean
   result?: boolean
@@ -823,6 +885,8 @@ export type JobSelectScalar = {
   stage?: boolean
   attempt?: boolean
   failures?: boolean
+  failuresTotal?: boolean
+  priority?: boolean
   request?: boolean
   progress?: boolean
   result?: boolean
@@ -839,7 +903,7 @@ export type JobSelectScalar = {
   finishedAt?: boolean
 }
 
-export type JobOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "kind" | "task" | "datasetId" | "status" | "stage" | "attempt" | "failures" | "request" | "progress" | "result" | "error" | "stopReason" | "lastSeq" | "leaseToken" | "leaseUntil" | "worker" | "claimedAt" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["job"]>
+export type JobOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "kind" | "task" | "datasetId" | "status" | "stage" | "attempt" | "failures" | "failuresTotal" | "priority" | "request" | "progress" | "result" | "error" | "stopReason" | "lastSeq" | "leaseToken" | "leaseUntil" | "worker" | "claimedAt" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["job"]>
 
 export type $JobPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Job"
@@ -853,7 +917,18 @@ export type $JobPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     status: string
     stage: string | null
     attempt: number
+    /**
+     * Since its last checkpoint.
+     */
     failures: number
+    /**
+     * All of them, kept by a trigger.
+     */
+    failuresTotal: number
+    /**
+     * Among the tenant's own jobs; higher goes first.
+     */
+    priority: number
     request: runtime.JsonValue
     progress: runtime.JsonValue
     result: runtime.JsonValue | null
@@ -1303,6 +1378,8 @@ export interface JobFieldRefs {
   readonly stage: Prisma.FieldRef<"Job", 'String'>
   readonly attempt: Prisma.FieldRef<"Job", 'Int'>
   readonly failures: Prisma.FieldRef<"Job", 'Int'>
+  readonly failuresTotal: Prisma.FieldRef<"Job", 'Int'>
+  readonly priority: Prisma.FieldRef<"Job", 'Int'>
   readonly request: Prisma.FieldRef<"Job", 'Json'>
   readonly progress: Prisma.FieldRef<"Job", 'Json'>
   readonly result: Prisma.FieldRef<"Job", 'Json'>

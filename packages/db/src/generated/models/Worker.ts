@@ -20,42 +20,82 @@ export type WorkerModel = runtime.Types.Result.DefaultSelection<Prisma.$WorkerPa
 
 export type AggregateWorker = {
   _count: WorkerCountAggregateOutputType | null
+  _avg: WorkerAvgAggregateOutputType | null
+  _sum: WorkerSumAggregateOutputType | null
   _min: WorkerMinAggregateOutputType | null
   _max: WorkerMaxAggregateOutputType | null
+}
+
+export type WorkerAvgAggregateOutputType = {
+  slots: number | null
+  free: number | null
+}
+
+export type WorkerSumAggregateOutputType = {
+  slots: number | null
+  free: number | null
 }
 
 export type WorkerMinAggregateOutputType = {
   id: string | null
   seenAt: Date | null
+  slots: number | null
+  free: number | null
+  idleSince: Date | null
 }
 
 export type WorkerMaxAggregateOutputType = {
   id: string | null
   seenAt: Date | null
+  slots: number | null
+  free: number | null
+  idleSince: Date | null
 }
 
 export type WorkerCountAggregateOutputType = {
   id: number
   engine: number
   seenAt: number
+  slots: number
+  free: number
+  idleSince: number
   _all: number
 }
 
 
+export type WorkerAvgAggregateInputType = {
+  slots?: true
+  free?: true
+}
+
+export type WorkerSumAggregateInputType = {
+  slots?: true
+  free?: true
+}
+
 export type WorkerMinAggregateInputType = {
   id?: true
   seenAt?: true
+  slots?: true
+  free?: true
+  idleSince?: true
 }
 
 export type WorkerMaxAggregateInputType = {
   id?: true
   seenAt?: true
+  slots?: true
+  free?: true
+  idleSince?: true
 }
 
 export type WorkerCountAggregateInputType = {
   id?: true
   engine?: true
   seenAt?: true
+  slots?: true
+  free?: true
+  idleSince?: true
   _all?: true
 }
 
@@ -97,6 +137,18 @@ export type WorkerAggregateArgs<ExtArgs extends runtime.Types.Extensions.Interna
   /**
    * {@link https://www.prisma.io/docs/concepts/components/prisma-client/aggregations Aggregation Docs}
    * 
+   * Select which fields to average
+  **/
+  _avg?: WorkerAvgAggregateInputType
+  /**
+   * {@link https://www.prisma.io/docs/concepts/components/prisma-client/aggregations Aggregation Docs}
+   * 
+   * Select which fields to sum
+  **/
+  _sum?: WorkerSumAggregateInputType
+  /**
+   * {@link https://www.prisma.io/docs/concepts/components/prisma-client/aggregations Aggregation Docs}
+   * 
    * Select which fields to find the minimum value
   **/
   _min?: WorkerMinAggregateInputType
@@ -127,6 +179,8 @@ export type WorkerGroupByArgs<ExtArgs extends runtime.Types.Extensions.InternalA
   take?: number
   skip?: number
   _count?: WorkerCountAggregateInputType | true
+  _avg?: WorkerAvgAggregateInputType
+  _sum?: WorkerSumAggregateInputType
   _min?: WorkerMinAggregateInputType
   _max?: WorkerMaxAggregateInputType
 }
@@ -135,7 +189,12 @@ export type WorkerGroupByOutputType = {
   id: string
   engine: runtime.JsonValue
   seenAt: Date
+  slots: number
+  free: number
+  idleSince: Date | null
   _count: WorkerCountAggregateOutputType | null
+  _avg: WorkerAvgAggregateOutputType | null
+  _sum: WorkerSumAggregateOutputType | null
   _min: WorkerMinAggregateOutputType | null
   _max: WorkerMaxAggregateOutputType | null
 }
@@ -162,12 +221,18 @@ export type WorkerWhereInput = {
   id?: Prisma.StringFilter<"Worker"> | string
   engine?: Prisma.JsonFilter<"Worker">
   seenAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
+  slots?: Prisma.IntFilter<"Worker"> | number
+  free?: Prisma.IntFilter<"Worker"> | number
+  idleSince?: Prisma.DateTimeNullableFilter<"Worker"> | Date | string | null
 }
 
 export type WorkerOrderByWithRelationInput = {
   id?: Prisma.SortOrder
   engine?: Prisma.SortOrder
   seenAt?: Prisma.SortOrder
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
+  idleSince?: Prisma.SortOrderInput | Prisma.SortOrder
 }
 
 export type WorkerWhereUniqueInput = Prisma.AtLeast<{
@@ -177,15 +242,23 @@ export type WorkerWhereUniqueInput = Prisma.AtLeast<{
   NOT?: Prisma.WorkerWhereInput | Prisma.WorkerWhereInput[]
   engine?: Prisma.JsonFilter<"Worker">
   seenAt?: Prisma.DateTimeFilter<"Worker"> | Date | string
+  slots?: Prisma.IntFilter<"Worker"> | number
+  free?: Prisma.IntFilter<"Worker"> | number
+  idleSince?: Prisma.DateTimeNullableFilter<"Worker"> | Date | string | null
 }, "id">
 
 export type WorkerOrderByWithAggregationInput = {
   id?: Prisma.SortOrder
   engine?: Prisma.SortOrder
   seenAt?: Prisma.SortOrder
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
+  idleSince?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.WorkerCountOrderByAggregateInput
+  _avg?: Prisma.WorkerAvgOrderByAggregateInput
   _max?: Prisma.WorkerMaxOrderByAggregateInput
   _min?: Prisma.WorkerMinOrderByAggregateInput
+  _sum?: Prisma.WorkerSumOrderByAggregateInput
 }
 
 export type WorkerScalarWhereWithAggregatesInput = {
@@ -195,64 +268,107 @@ export type WorkerScalarWhereWithAggregatesInput = {
   id?: Prisma.StringWithAggregatesFilter<"Worker"> | string
   engine?: Prisma.JsonWithAggregatesFilter<"Worker">
   seenAt?: Prisma.DateTimeWithAggregatesFilter<"Worker"> | Date | string
+  slots?: Prisma.IntWithAggregatesFilter<"Worker"> | number
+  free?: Prisma.IntWithAggregatesFilter<"Worker"> | number
+  idleSince?: Prisma.DateTimeNullableWithAggregatesFilter<"Worker"> | Date | string | null
 }
 
 export type WorkerCreateInput = {
   id: string
   engine: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Date | string
+  slots?: number
+  free?: number
+  idleSince?: Date | string | null
 }
 
 export type WorkerUncheckedCreateInput = {
   id: string
   engine: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Date | string
+  slots?: number
+  free?: number
+  idleSince?: Date | string | null
 }
 
 export type WorkerUpdateInput = {
   id?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  slots?: Prisma.IntFieldUpdateOperationsInput | number
+  free?: Prisma.IntFieldUpdateOperationsInput | number
+  idleSince?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type WorkerUncheckedUpdateInput = {
   id?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  slots?: Prisma.IntFieldUpdateOperationsInput | number
+  free?: Prisma.IntFieldUpdateOperationsInput | number
+  idleSince?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type WorkerCreateManyInput = {
   id: string
   engine: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Date | string
+  slots?: number
+  free?: number
+  idleSince?: Date | string | null
 }
 
 export type WorkerUpdateManyMutationInput = {
   id?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  slots?: Prisma.IntFieldUpdateOperationsInput | number
+  free?: Prisma.IntFieldUpdateOperationsInput | number
+  idleSince?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type WorkerUncheckedUpdateManyInput = {
   id?: Prisma.StringFieldUpdateOperationsInput | string
   engine?: Prisma.JsonNullValueInput | runtime.InputJsonValue
   seenAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  slots?: Prisma.IntFieldUpdateOperationsInput | number
+  free?: Prisma.IntFieldUpdateOperationsInput | number
+  idleSince?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
 
 export type WorkerCountOrderByAggregateInput = {
   id?: Prisma.SortOrder
   engine?: Prisma.SortOrder
   seenAt?: Prisma.SortOrder
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
+  idleSince?: Prisma.SortOrder
+}
+
+export type WorkerAvgOrderByAggregateInput = {
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
 }
 
 export type WorkerMaxOrderByAggregateInput = {
   id?: Prisma.SortOrder
   seenAt?: Prisma.SortOrder
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
+  idleSince?: Prisma.SortOrder
 }
 
 export type WorkerMinOrderByAggregateInput = {
   id?: Prisma.SortOrder
   seenAt?: Prisma.SortOrder
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
+  idleSince?: Prisma.SortOrder
+}
+
+export type WorkerSumOrderByAggregateInput = {
+  slots?: Prisma.SortOrder
+  free?: Prisma.SortOrder
 }
 
 
@@ -261,27 +377,39 @@ export type WorkerSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs =
   id?: boolean
   engine?: boolean
   seenAt?: boolean
+  slots?: boolean
+  free?: boolean
+  idleSince?: boolean
 }, ExtArgs["result"]["worker"]>
 
 export type WorkerSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   id?: boolean
   engine?: boolean
   seenAt?: boolean
+  slots?: boolean
+  free?: boolean
+  idleSince?: boolean
 }, ExtArgs["result"]["worker"]>
 
 export type WorkerSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   id?: boolean
   engine?: boolean
   seenAt?: boolean
+  slots?: boolean
+  free?: boolean
+  idleSince?: boolean
 }, ExtArgs["result"]["worker"]>
 
 export type WorkerSelectScalar = {
   id?: boolean
   engine?: boolean
   seenAt?: boolean
+  slots?: boolean
+  free?: boolean
+  idleSince?: boolean
 }
 
-export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "engine" | "seenAt", ExtArgs["result"]["worker"]>
+export type WorkerOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "engine" | "seenAt" | "slots" | "free" | "idleSince", ExtArgs["result"]["worker"]>
 
 export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Worker"
@@ -293,6 +421,15 @@ export type $WorkerPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs
      */
     engine: runtime.JsonValue
     seenAt: Date
+    /**
+     * Jobs that it may hold at once, and how many more it could take.
+     */
+    slots: number
+    free: number
+    /**
+     * Since when it could have taken a job and has not.
+     */
+    idleSince: Date | null
   }, ExtArgs["result"]["worker"]>
   composites: {}
 }
@@ -719,6 +856,9 @@ export interface WorkerFieldRefs {
   readonly id: Prisma.FieldRef<"Worker", 'String'>
   readonly engine: Prisma.FieldRef<"Worker", 'Json'>
   readonly seenAt: Prisma.FieldRef<"Worker", 'DateTime'>
+  readonly slots: Prisma.FieldRef<"Worker", 'Int'>
+  readonly free: Prisma.FieldRef<"Worker", 'Int'>
+  readonly idleSince: Prisma.FieldRef<"Worker", 'DateTime'>
 }
     
 
