@@ -165,7 +165,7 @@ class Lab {
       };
     } catch (error) {
       if (!(error instanceof Interrupted && transferOnly)) throw error;
-      return { supernet };
+      return { supernet, mixing: last.plan.mixing };
     }
   }
 

@@ -20,7 +20,6 @@ import { baselineNet, finetune, finetuningImages, test } from './finetune.js';
 import { evidenceOf, measureGain, type Evidence } from './gain.js';
 import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
 import { finetuneStepsLeft, RACE, restAfterRace, searchRounds } from './plan.js';
-import { mixingFor } from './mixing.js';
 import { finalist, raceOne, SharedRace } from './race.js';
 import type { Run } from './run.js';
 import { finalists, frontOf, search, winner } from './search.js';
@@ -187,7 +186,6 @@ class Adaptation {
     const net = this.#supernet();
     try {
       if (state.cut !== 'user') await search(run, net);
-      if (state.cut !== 'user') state.plan.mixing = mixingFor(run, net);
       state.finalists = finalists(run, this.#fixed);
       // A stopped job keeps the best it has and trains no further.
       if (state.cut === 'user') state.finalists.splice(1);

@@ -152,9 +152,9 @@ export class SharedTraining {
   }
 
   /** One step at a learning rate; with null all its work but the update. Returns the loss of the first genotype. */
-  step(step: number, genotypes: readonly Genotype[], rate: number | null): number {
+  step(step: number, genotypes: readonly Genotype[], rate: number | null, mixing = 0): number {
     this.#serial += 1;
-    const work = { serial: this.#serial, step, genotypes, rate };
+    const work = { serial: this.#serial, step, genotypes, rate, mixing };
     for (const helper of this.#helpers) helper.send({ type: 'step', step: work });
     try {
       return this.#exchange.takePart(0, this.replica, work);

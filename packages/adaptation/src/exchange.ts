@@ -28,6 +28,8 @@ export interface Step {
   genotypes: readonly Genotype[];
   /** Learning rate; null: a rehearsal that changes nothing. */
   rate: number | null;
+  /** See Replica.backward. */
+  mixing: number;
 }
 
 /** A new exchange for `threads` threads over networks with `size` values of gradients. */
@@ -54,12 +56,12 @@ export class Exchange {
   }
 
   /** Does thread `member`'s part of a step, and the step's update of its replica. Returns the mean loss of the batch. */
-  takePart(member: number, replica: Replica, { serial, step, genotypes, rate }: Step): number {
+  takePart(member: number, replica: Replica, { serial, step, genotypes, rate, mixing }: Step): number {
     const { threads, shards, size } = this.#shared;
     const { batchSize } = replica.batches;
     if (shards === 1) {
       // Nobody to share with: gradients stay where they are, which may be a GPU.
-      const loss = replica.backward(step, genotypes, 0, batchSize);
+      const loss = replica.backward(step, genotypes, 0, batchSize, mixing);
       if (rate !== null) replica.update(rate);
       return loss;
     }
@@ -69,7 +71,8 @@ export class Exchange {
     const gradientsOf = (shard: number): Float32Array =>
       this.#gradients.subarray(place(shard) * size, (place(shard) + 1) * size);
     for (let shard = member; shard < shards; shard += threads) {
-      this.#losses[place(shard)] = replica.backward(step, genotypes, bound(shard), bound(shard + 1));
+      const [from, to] = [bound(shard), bound(shard + 1)];
+      this.#losses[place(shard)] = replica.backward(step, genotypes, from, to, mixing);
       replica.gradients.copyTo(gradientsOf(shard));
     }
     this.#arrive(member, serial);

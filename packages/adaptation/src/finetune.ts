@@ -46,7 +46,7 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
     batchSize: state.plan.batchSize.finetune,
     path: [seed, 'finetune'],
     peak: FINETUNE_RATE,
-    hyperparameters: { weightDecay: 5e-4, headRate: 1, mixing: state.plan.mixing },
+    hyperparameters: { weightDecay: 5e-4, headRate: 1 },
     sample: () => [genotype],
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: true,

@@ -3,14 +3,14 @@ import type { Supernet } from '@ntaa/supernet';
 import { calibrationSubset, evaluateCandidate, fullExam } from './evaluate.js';
 import type { Run } from './run.js';
 
-/** Points of accuracy between training and validation images that are everybody's, and for each beyond them this share of mixtures. */
-const GAP = { usual: 0.08, slope: 5 } as const;
+/** So much better on training images is everybody; for each further point, so many points of mixing. */
+const GAP = { usual: 0.08, slope: 8 } as const;
 
 /**
- * How often finetuning shall mix images with each other, 0..1: the more, the better the largest architecture knows its
- * training images, not augmented, than those it was not trained on. Mixtures keep large networks from learning images by heart, and
- * where there is no danger of that (few passes, easy images) they only make learning harder; so this is read from the
- * joint transfer, which ends before finetuning and its race begin. What it is worth: docs/LOG.md.
+ * How often training shall mix images with each other from now on, 0..1: the more, the better the largest architecture
+ * knows its training images, not augmented, than those it was not trained on. Mixtures keep large networks from
+ * learning images by heart, without which a search finds no use for them; where there is no danger of that (few passes,
+ * easy images) they only make learning harder. What it is worth: docs/LOG.md, 2026-11-27.
  */
 export function mixingFor(run: Run, net: Supernet): number {
   const { data, task, seed } = run;

@@ -21,7 +21,7 @@ export interface Plan {
   /** Of the chosen network's training; null until the race is over. */
   finetuneDeadline: number | null;
   deadline: number | null;
-  /** Probability that finetuning mixes images with each other; known when the search is over, 0 until then. */
+  /** Probability that training mixes images with each other: 0 until the first candidates are judged. */
   mixing: number;
   /** The clock, not the schedule's own ceiling, decided how long training lasts. */
   bounded: boolean;

@@ -12,8 +12,6 @@ export interface Hyperparameters {
   headRate: number;
   /** Steps of the whole schedule, for losses that change over it; without, they are as at its end. */
   steps?: number;
-  /** Probability that the images of a shard are mixed with each other; only for tasks whose labels can be. */
-  mixing?: number;
 }
 
 /** A network in training as one thread has it: weights, momentum, batches and the sums of its gradients. Does not own the network. */
@@ -25,25 +23,26 @@ export class Replica {
   readonly #task: Task;
   readonly #optimizer = createOptimizer();
   readonly #steps: number | undefined;
-  readonly #mixing: number;
 
   constructor(net: Supernet, task: Task, batches: TrainingBatches, hyperparameters: Hyperparameters) {
     this.#net = net;
     this.#task = task;
     this.batches = batches;
     this.#steps = hyperparameters.steps;
-    this.#mixing = task.mixes ? (hyperparameters.mixing ?? 0) : 0;
     this.params = trainable(net, hyperparameters);
     this.gradients = new Gradients(this.params);
   }
 
-  /** Mean gradients over the images at places `from` to `to` of a step's batch, in `gradients`. Returns their mean loss. */
-  backward(step: number, genotypes: readonly Genotype[], from: number, to: number): number {
+  /**
+   * Mean gradients over the images at places `from` to `to` of a step's batch, in `gradients`. Returns their mean loss.
+   * `mixing`: probability that they are mixed with each other, where the task's labels can be.
+   */
+  backward(step: number, genotypes: readonly Genotype[], from: number, to: number, mixing = 0): number {
     this.gradients.clear();
     const parts = new Map<number, BatchPart[]>();
     for (const { resolution } of genotypes)
       if (!parts.has(resolution))
-        parts.set(resolution, this.batches.batch(step, resolution, from, to, this.#mixing));
+        parts.set(resolution, this.batches.batch(step, resolution, from, to, this.#task.mixes ? mixing : 0));
     const [any = []] = parts.values();
     let loss = 0;
     any.forEach(({ labels, mixed, unlabelled }, p) => {

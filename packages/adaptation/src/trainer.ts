@@ -86,7 +86,7 @@ export class Trainer {
     const { stage, message } = this.#options;
     const run = this.#run;
     const genotypes = this.#options.sample(run.state.step);
-    const loss = this.#training.step(run.state.step, genotypes, rate);
+    const loss = this.#training.step(run.state.step, genotypes, rate, run.state.plan.mixing);
     if (this.#ema.length > 0) {
       const decay = Math.min(EMA_DECAY, (1 + run.state.step) / (10 + run.state.step));
       emaUpdate(

@@ -16,6 +16,7 @@ import type { EvaluationRecord } from './checkpoint.js';
 import { recordJudged } from './curves.js';
 import { judgeTogether } from './fan-out.js';
 import { latencyOf } from './latency.js';
+import { mixingFor } from './mixing.js';
 import type { Run } from './run.js';
 import { forgetTraining, Trainer } from './trainer.js';
 
@@ -63,6 +64,7 @@ export async function transfer(run: Run, net: Supernet): Promise<void> {
     while (state.version < plan.rounds) {
       const boundary = WARM + ((1 - WARM) * state.version) / plan.rounds;
       if (!(await trainer.until(boundary))) break;
+      if (state.version === 0) plan.mixing = mixingFor(run, net);
       await evaluateRound(run, net, distribution);
       distribution = distribution.movedTowards(bestGenotypes(state.archive));
       state.distribution = distribution.toJSON();
