@@ -1,7 +1,7 @@
 /** Jobs as users see them. The worker's side is in leases.ts. */
 import { newId, transition, type JobStatus, type Progress } from '@ntaa/contracts';
 import { type Client, type Tx } from './client.js';
-import type { Direct, Queries } from './direct.js';
+import type { Direct } from './direct.js';
 import { answerOnce } from './idempotency.js';
 import { runEntry } from './outbox.js';
 import { newestFirst, pageOf, take } from './page.js';
