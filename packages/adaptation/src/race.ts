@@ -105,7 +105,7 @@ export class SharedRace {
     this.#began = now;
     if (!offered) return null;
     const { id, macs } = offered;
-    const patience = Math.max(PATIENCE.least, PATIENCE.times * this.#longest);
+    const patience = Math.max(PATIENCE, this.#longest);
     for (;;) {
       const impatient = run.ports.now() - now > patience;
       const { taken, done } = await this.#elsewhere.next({ wanted: [id], finished: [], impatient });
