@@ -3,9 +3,9 @@
 // npm run bench -- fanout [--set emoji] [--workers 1,2] [--candidates 24] [--probes 240]     needs Postgres, Redis, an S3 server
 // With --simulate 1000: so many workers that compute nothing and answer after --piece milliseconds, on real Postgres and Redis;
 // what a piece costs coordinator, helper, queue and database, and how much of the workers' time is used.
-// npm run bench -- fanout --simulate 1000 [--jobs 50] [--rounds 5] [--pieces 64] [--piece 2000,1000,500]
+// npm run bench -- fanout --simulate 1000 [--jobs 50] [--rounds 2] [--pieces 200] [--piece 2000,1000,500]
 import { fork } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,10 +23,17 @@ const { values } = parseArgs({
     probes: { type: 'string', default: '240' },
     simulate: { type: 'string' },
     jobs: { type: 'string', default: '50' },
-    rounds: { type: 'string', default: '5' },
-    pieces: { type: 'string', default: '64' },
+    rounds: { type: 'string', default: '2' },
+    pieces: { type: 'string', default: '200' },
     piece: { type: 'string', default: '2000,1000,500' },
   },
+});
+/** Places for helpers a process; each has eight connections to Postgres. */
+const PLACES = 250;
+const shape = () => ({
+  jobs: Number(values.jobs),
+  rounds: Number(values.rounds),
+  pieces: Number(values.pieces),
 });
 const missing = missingServers();
 if (missing.length) {
@@ -34,6 +41,7 @@ if (missing.length) {
   process.exit(2);
 }
 const folder = mkdtempSync(join(tmpdir(), 'ntaa-fanout-'));
+chmodSync(folder, 0o755);
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => process.exit(130));
 const round = (value, digits = 1) => Number(value.toFixed(digits));
@@ -46,7 +54,7 @@ async function measure() {
   const archive = await archiveOf(values.set, folder);
   const rows = [];
   for (const workers of numbers(values.workers)) {
-    const stack = await startStack(join(folder, String(workers)), { apis: 1, workers, worker: { NTAA_THREADS: '1' } }); // prettier-ignore
+    const stack = await startStack(empty(String(workers)), { apis: 1, workers, worker: { NTAA_THREADS: '1' } }); // prettier-ignore
     try {
       const client = new NtaaClient({ baseUrl: stack.urls[0], apiKey: stack.key });
       const { id } = await client.uploadDataset(archive, { name: values.set });
@@ -85,11 +93,8 @@ async function measure() {
   return { set: values.set, rows };
 }
 
-/** Places for helpers a process; each has eight connections to Postgres. */
-const PLACES = 250;
-
 async function simulate(workers) {
-  const stack = await startStack(join(folder, 'simulated'), { apis: 1, workers: 0 });
+  const stack = await startStack(empty('simulated'), { apis: 1, workers: 0 });
   const rows = [];
   try {
     const env = {
@@ -146,11 +151,10 @@ async function simulate(workers) {
   return { simulated: workers, ...shape(), rows };
 }
 
-const shape = () => ({
-  jobs: Number(values.jobs),
-  rounds: Number(values.rounds),
-  pieces: Number(values.pieces),
-});
+function empty(name) {
+  mkdirSync(join(folder, name));
+  return join(folder, name);
+}
 
 /** A process of the simulation; `run()` resolves with what it tells at its end. */
 async function peer(task, env) {

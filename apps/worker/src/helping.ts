@@ -26,6 +26,8 @@ export class Helping {
   #gone = false;
   #left = false;
   #busy = false;
+  /** It has answered once. */
+  #started = false;
   #rest: NodeJS.Timeout | undefined;
 
   /** Begins with a piece that it has claimed. */
@@ -66,6 +68,7 @@ export class Helping {
         this.#held = claim.lease;
         const answer = await this.#answerTo(claim.spec as PieceSpec);
         this.#held = null;
+        this.#started = true;
         if (answer === null) return await pieces.release(claim.lease, !this.#left);
         if (!(await pieces.complete(claim.lease, answer.result))) await pieces.late(this.jobId);
         claim = await this.#claim();
@@ -108,8 +111,8 @@ export class Helping {
     const held = this.#held;
     if (!held) return;
     const kept = await this.#context.db.pieces.renew(held, LEASE).catch(() => true);
-    // Its answer would be refused.
-    if (!kept && this.#held === held) this.#child.kill();
+    // Its answer will be refused. One that is still starting is let go on, for the pieces after this one.
+    if (!kept && this.#held === held && this.#started) this.#child.kill();
   }
 
   async #end(): Promise<void> {

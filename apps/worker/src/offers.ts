@@ -27,8 +27,8 @@ export async function answerPieces(
           .slice(0, 32);
         return { id, engine, spec };
       });
-      // The last one is this worker's own in any case.
-      const wake = Math.min(offered.length - 1, await helpers(context));
+      // One who comes for less than two pieces comes late.
+      const wake = Math.min(Math.ceil(offered.length / 2), await helpers(context));
       await pieces.offer(lease, offered, wake);
       return offered.map(({ id }) => id);
     }

@@ -1,11 +1,13 @@
 import type { WorkerLoad } from '@ntaa/db';
-import type { Helping } from './helping.js';
+import { Helping } from './helping.js';
 
-/** A place for one trainer; `gpu` null: without a GPU of its own. */
+/** A place for one trainer; `gpu` null: without a GPU of its own. `user`: a symbol is a helper that is being started. */
 interface Place {
   readonly gpu: string | null;
-  user: 'job' | 'help' | Helping | null;
+  user: 'job' | symbol | Helping | null;
 }
+
+const isIdle = ({ user }: Place): boolean => user instanceof Helping && user.idle;
 
 /** Places for trainers. Jobs come first: where no place is free, a helper leaves its own to a job. */
 export class Slots {
@@ -31,24 +33,22 @@ export class Slots {
     return { slots: this.size, free, idleMs: free > 0 ? performance.now() - this.#since : null };
   }
 
-  /** Works in a place, which is there as long as no more jobs are asked for than there are places. `taken`: to be called whenever a job is. */
+  /**
+   * Works in a place. There is one as long as no more jobs are asked for than there are places. `taken`: to be called
+   * whenever a job is.
+   */
   async forJob<T>(work: (gpu: string | null, taken: () => void) => Promise<T>): Promise<T> {
     let some = false;
     const taken = (): void => {
       some = true;
       this.#since = performance.now();
     };
-    const helped = (place: Place) => typeof place.user === 'object' && place.user !== null;
-    const place =
-      this.#places.find(({ user }) => user === null) ??
-      this.#places.find((other) => helped(other) && (other.user as Helping).idle) ??
-      this.#places.find(helped) ??
-      this.#places.find(({ user }) => user === 'help')!;
-    const { user } = place;
+    const place = this.#spare() ?? this.#places.find(({ user }) => user !== 'job')!;
+    const before = place.user;
     place.user = 'job';
     this.look();
     try {
-      if (user !== null && typeof user === 'object') await user.leave();
+      if (before instanceof Helping) await before.leave();
       return await work(place.gpu, taken);
     } finally {
       place.user = null;
@@ -63,52 +63,50 @@ export class Slots {
     return this.#helpers().find((helping) => helping.jobId === jobId && helping.idle);
   }
 
-  /** A place for a helper: a free one, or that of one whose job has no more pieces. `start` null: it was not needed. */
+  /** Starts a helper in a place that is free, or whose helper is idle. null: `start` found that there is nothing to do. */
   async forHelper(
     start: (gpu: string | null) => Promise<Helping | null>,
   ): Promise<'no place' | Helping | null> {
-    const place = this.#places.find(({ user }) => user === null || (typeof user === 'object' && user.idle));
+    const place = this.#spare();
     if (!place) return 'no place';
-    const { user } = place;
-    place.user = 'help';
-    const became = (helping: Helping | null): boolean => {
-      // A job may have come meanwhile: the place is its own.
-      const mine = place.user === 'help';
-      if (mine) place.user = helping;
-      this.look();
-      return mine;
-    };
+    const before = place.user;
+    const starting = Symbol('a helper that is being started');
+    place.user = starting;
+    let helping: Helping | null = null;
     try {
-      if (user !== null && typeof user === 'object') await user.leave();
-      const helping = await start(place.gpu);
-      if (!became(helping)) {
-        await helping?.leave();
-        return null;
-      }
-      void helping?.ended.then(() => {
-        if (place.user === helping) place.user = null;
-        this.look();
-      });
-      return helping;
-    } catch (error) {
-      became(null);
-      throw error;
+      if (before instanceof Helping) await before.leave();
+      helping = await start(place.gpu);
+    } finally {
+      if (place.user === starting) place.user = helping;
+      this.look();
     }
+    if (helping === null) return null;
+    // A job has come meanwhile.
+    if (place.user !== helping) await helping.leave();
+    void helping.ended.then(() => {
+      if (place.user === helping) place.user = null;
+      this.look();
+    });
+    return helping;
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#helpers().map((helping) => helping.leave()));
   }
 
-  #helpers(): Helping[] {
-    return this.#places.flatMap(({ user }) => (user !== null && typeof user === 'object' ? [user] : []));
-  }
-
   /** To be told when a helper has nothing more to do. */
   look(): void {
-    const canHelp = this.#places.some(({ user }) => user === null || (typeof user === 'object' && user.idle));
+    const canHelp = this.#spare() !== undefined;
     if (canHelp === this.#told) return;
     this.#told = canHelp;
     this.#changed(canHelp);
+  }
+
+  #spare(): Place | undefined {
+    return this.#places.find(({ user }) => user === null) ?? this.#places.find(isIdle);
+  }
+
+  #helpers(): Helping[] {
+    return this.#places.flatMap(({ user }) => (user instanceof Helping ? [user] : []));
   }
 }

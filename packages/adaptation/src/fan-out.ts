@@ -11,8 +11,8 @@ import { cut, encodeSubject, type Subject } from './pieces.js';
 import type { Elsewhere, FinishedPiece } from './ports.js';
 import type { Run } from './run.js';
 
-/** Pieces that others hold are waited for so many times as long as one takes here, and at least so long, ms. */
-export const PATIENCE = { times: 4, least: 5000 } as const;
+/** Pieces that others hold are waited for as long as one takes here, and at least so long, ms: then they are done twice. */
+export const PATIENCE = 1000;
 /** Between two questions whether others are done, ms. */
 export const ASKING = 50;
 
@@ -38,7 +38,7 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
   let longest = 0;
   let waitedFrom = run.ports.now();
   while (waiting.size > 0 && !stopped) {
-    const patience = Math.max(PATIENCE.least, PATIENCE.times * longest);
+    const patience = Math.max(PATIENCE, longest);
     const impatient = run.ports.now() - waitedFrom > patience;
     const { taken, done } = await elsewhere.next({ wanted: [...waiting.keys()], finished, impatient });
     finished = [];

@@ -60,7 +60,7 @@ export interface Elsewhere {
   /** Keeps bytes for whoever does the pieces, until the job has ended. */
   put(bytes: Uint8Array): Promise<ObjectRef>;
   get(object: ObjectRef): Promise<Uint8Array>;
-  /** Returns their ids, in order. What an earlier attempt has got done is done. */
+  /** Returns their ids, in order, which is that in which they are taken. What an earlier attempt has got done is done. */
   offer(pieces: readonly PieceSpec[]): Promise<readonly string[]>;
   /** Takes the first of `wanted` that nobody does, null: none; and tells which of them are done. */
   next(step: NextPiece): Promise<{ taken: string | null; done: readonly FinishedPiece[] }>;

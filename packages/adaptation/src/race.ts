@@ -1,4 +1,4 @@
-/** The race of the finalists, which other workers may take part in: each finetunes one from the first step to the last. */
+/** The race of the finalists, which other workers may take part in: each trains one from the first step to the last. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Genotype, SearchSpace } from '@ntaa/contracts';
 import { cost, frozenSpace, RACE } from '@ntaa/nas';
@@ -76,7 +76,11 @@ export class SharedRace {
     const { elsewhere } = run.ports;
     const { state, weights, task } = run;
     const { plan, finalists, finetuneSteps, raced, cut } = state;
-    const rest = finalists.map((_, i) => i).slice(raced.length + 1);
+    // In the order in which they are taken: while we go up, helpers come down.
+    const rest = finalists
+      .map((_, i) => i)
+      .slice(raced.length + 1)
+      .reverse();
     if (!elsewhere || rest.length === 0 || plan.deadline !== null || cut === 'user') return null;
     const images = RACE.share * finetuneSteps * plan.batchSize.finetune;
     const work = (i: number): number => 3 * images * cost(space, finalists[i]!, outputs).macs;
@@ -105,7 +109,7 @@ export class SharedRace {
     this.#began = now;
     if (!offered) return null;
     const { id, macs } = offered;
-    const patience = Math.max(PATIENCE.least, PATIENCE.times * this.#longest);
+    const patience = Math.max(PATIENCE, this.#longest);
     for (;;) {
       const impatient = run.ports.now() - now > patience;
       const { taken, done } = await this.#elsewhere.next({ wanted: [id], finished: [], impatient });

@@ -1,6 +1,6 @@
 /**
- * Parts of a running job's work. The job's own worker offers them and does them from the first on; helpers, which hold
- * theirs by leases, from the last on. A piece's id is a hash of all that its result depends on, so that an attempt that
+ * Parts of a running job's work. The job's own worker offers them, and does them in their order as long as nobody else
+ * does; helpers hold theirs by leases. A piece's id is a hash of all that its result depends on, so that an attempt that
  * offers it again finds the result an earlier one has got. They go when the job ends.
  */
 import { randomUUID } from 'node:crypto';
@@ -83,7 +83,7 @@ export function pieces(sql: Direct): Pieces {
           WHERE jobs.id = ${jobId} AND jobs.status = 'running' AND p.result IS NULL AND p.engine = ${engine}
             AND (p.lease_until IS NULL OR p.lease_until < now()) AND p.failures < ${HELPED}
             AND regexp_replace(jobs.worker, '-[0-9]+$', '') IS DISTINCT FROM ${otherHostThan}
-          ORDER BY p.position DESC LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
+          ORDER BY p.position LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
         RETURNING id, spec`;
       return piece ? { lease: { jobId, id: piece.id, token }, spec: piece.spec } : null;
     },

@@ -437,7 +437,7 @@ export interface Pieces {
   ): Promise<{ taken: string | null; done: FinishedPiece[] }>;
   /** Removes what is not done. */
   withdraw(lease: Lease): Promise<void>;
-  /** The last piece of a running job that nobody does; null: none that this one may take. */
+  /** The first piece of a running job that nobody does; null: none that this one may take. */
   claim(jobId: string, taker: PieceTaker, leaseMs: number): Promise<PieceClaim | null>;
   /** false: the lease is lost, as with `complete`. */
   renew(lease: PieceLease, leaseMs: number): Promise<boolean>;

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { startStack } from '../../../test/setup/stack.js';
 import { openQueue, type Queue, type QueueOptions } from './index.js';
@@ -123,6 +124,26 @@ describe.each(kinds)('the queue on %s', (kind) => {
     await queue.add('dataset.validate', { dataset_id: 'ds' }, { dedupe: 'ds' });
     await second.passed;
     expect(times[1]! - times[0]!).toBeGreaterThan(1500);
+  });
+
+  test('a paused intake leaves what comes to others, and takes it when it goes on', async () => {
+    const got: string[] = [];
+    const [first, second] = [gate(), gate()];
+    const intake = await queue.work('job.run', 1, async ({ job_id }) => {
+      got.push(job_id);
+      (got.length === 1 ? first : second).open();
+    });
+    await intake.pause();
+    await add('a');
+    // One may have been on its way; the next one is not.
+    await Promise.race([first.passed, sleep(1500)]);
+    const before = got.length;
+    await add('b');
+    await sleep(1500);
+    expect(got).toHaveLength(before);
+    await intake.resume();
+    await second.passed;
+    expect(got).toEqual(['a', 'b']);
   });
 
   test('close aborts the signal and waits for the handlers', async () => {
