@@ -1,10 +1,12 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
 import { decodeImage, ingest, type DatasetIndex } from '@ntaa/data';
 import { tinySpace } from '@ntaa/nas';
-import { pack } from 'tar-stream';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { ZipFile } from 'yazl';
 import { drawFace, drawPedestrian } from '../../../test/setup/people.js';
 import { GEOMETRY, prepareTarget, usefulResolutions, type Prepared } from './prepare.js';
 import { evaluationBatches, TrainingBatches } from './target-data.js';
@@ -16,19 +18,17 @@ const sets = new Map<string, DatasetIndex>();
 
 /** Twelve people before two cameras, twice: 32 x 64 px, or 32 x 32 px. */
 async function write(name: string, draw: (person: number, camera: number, shot: number) => Promise<Buffer>) {
-  const archive = pack();
+  const archive = new ZipFile();
   const rows = ['path,identity,camera,label'];
   for (let i = 0; i < 48; i++) {
     const [person, camera, shot] = [i >> 2, (i >> 1) & 1, i & 1];
-    archive.entry({ name: `${i}.png` }, await draw(person, camera, shot));
+    archive.addBuffer(await draw(person, camera, shot), `${i}.png`);
     rows.push(`${i}.png,p${person},c${camera},${person % 2}`);
   }
-  archive.entry({ name: 'labels.csv' }, rows.join('\n'));
-  archive.finalize();
-  const file = join(folder, `${name}.tar`);
-  const parts: Buffer[] = [];
-  for await (const part of archive as AsyncIterable<unknown> as AsyncIterable<Buffer>) parts.push(part);
-  await writeFile(file, Buffer.concat(parts));
+  archive.addBuffer(Buffer.from(rows.join('\n')), 'labels.csv');
+  archive.end();
+  const file = join(folder, `${name}.zip`);
+  await finished(archive.outputStream.pipe(createWriteStream(file)));
   const out = await mkdtemp(join(folder, `${name}-`));
   const { index, counts } = await ingest({ archive: file, out, scratch: folder });
   sets.set(name, index);
