@@ -4,11 +4,14 @@ import { largest } from '../packages/nas/lib/index.js';
 import { sourceBest } from './source.mjs';
 
 export async function experiment(lab, seeds) {
-  const source = await sourceBest(lab);
+  const source = lab.without.includes('wpf-source-best') ? undefined : await sourceBest(lab);
   const arms = new Map();
   const add = (name, about, result) => {
     if (!arms.has(name)) arms.set(name, { name, about, results: [] });
     arms.get(name).results.push(result);
+  };
+  const arm = async (name, about, result) => {
+    if (!lab.without.includes(name)) add(name, about, await result());
   };
   for (const seed of seeds) {
     const job = await lab.job(seed);
@@ -18,29 +21,27 @@ export async function experiment(lab, seeds) {
       lab.trained(other, { seed, weights: { of: `job ${seed}`, tensors }, passes: left, mixing });
     add('ntaa', 'NTAA, the whole job', job);
     const wpf = { seed, weights: 'source', passes, mixing };
-    add('wpf', 'WP&F, hand-designed architecture', await lab.trained(lab.hand, wpf));
-    add('wpf-source-best', 'WP&F, source-best architecture', await lab.trained(source.genotype, wpf));
-    add('ntaa-source-weights', "NTAA's architecture, source weights", await lab.trained(genotype, wpf));
     const scratch = { seed, weights: 'random', passes, mixing };
-    add('scratch', "NTAA's architecture from scratch", await lab.trained(genotype, scratch));
-    add('hand-inherited', 'hand-designed architecture, inherited weights', await inherited(lab.hand));
-    const drawn = [];
-    for (const other of lab.draw(3, [0.8, 1], 'random', seed)) drawn.push(await inherited(other));
-    add('random-inherited', 'random architectures, inherited weights', meanOfThem(drawn));
+    await arm('wpf', 'WP&F, hand-designed architecture', () => lab.trained(lab.hand, wpf));
+    await arm('wpf-source-best', 'WP&F, source-best architecture', () => lab.trained(source.genotype, wpf));
+    await arm('ntaa-source-weights', "NTAA's architecture, source weights", () => lab.trained(genotype, wpf));
+    await arm('scratch', "NTAA's architecture from scratch", () => lab.trained(genotype, scratch));
+    await arm('hand-inherited', 'hand-designed architecture, inherited weights', () => inherited(lab.hand));
+    await arm('random-inherited', 'random architectures, inherited weights', async () => {
+      const drawn = [];
+      for (const other of lab.draw(3, [0.8, 1], 'random', seed)) drawn.push(await inherited(other));
+      return meanOfThem(drawn);
+    });
   }
   // The dear ones last.
   for (const seed of seeds) {
     const { genotype, passes, mixing } = await lab.job(seed);
     const whole = { seed, weights: 'source', passes, mixing };
-    if (!lab.without.includes('largest'))
-      add('largest', 'WP&F, largest network', await lab.trained(largest(lab.space), whole));
+    await arm('largest', 'WP&F, largest network', () => lab.trained(largest(lab.space), whole));
     const longer = { seed, weights: 'random', passes: 3 * passes, mixing };
-    if (!lab.without.includes('scratch-3x'))
-      add(
-        'scratch-3x',
-        "NTAA's architecture from scratch, 3x the passes",
-        await lab.trained(genotype, longer),
-      );
+    await arm('scratch-3x', "NTAA's architecture from scratch, 3x the passes", () =>
+      lab.trained(genotype, longer),
+    );
   }
   return {
     title: 'E1: quality at equal multiply-accumulates and equal image passes',
@@ -51,7 +52,7 @@ export async function experiment(lab, seeds) {
       ['hand-inherited', 'wpf', 'the supernet, at the hand-designed architecture'],
       ['ntaa-source-weights', 'wpf', 'the architecture, at source weights'],
       ['random-inherited', 'wpf', 'random architectures in the supernet'],
-    ],
+    ].filter(([name]) => arms.has(name)),
     source,
     jobs: arms.get('ntaa').results,
   };

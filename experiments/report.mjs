@@ -10,11 +10,11 @@ const OUT = fileURLToPath(new URL('../docs/experiments/', import.meta.url));
 /** Fewer are preliminary. */
 const PLANNED = 5;
 
-export function writeReport(lab, name, seeds, found) {
+export function writeReport(lab, name, seeds, found, as = name) {
   const { set, candidates, resolution, epochs } = lab.settings;
   const without = lab.without.filter(Boolean);
   const short = without.length > 0 ? ` --without ${without.join()}` : '';
-  const command = `npm run experiments -- ${name}${short} --set ${set} --which ${seeds.join()} --candidates ${candidates} --resolution ${resolution} --epochs ${epochs}`;
+  const command = `npm run experiments -- ${name}${short} --set ${set} --which ${seeds.join()} --candidates ${candidates} --resolution ${resolution} --epochs ${epochs}${as === name ? '' : ` --as ${as}`}`;
   const { rows, lines, summary, unit } = found.kind === 'ranking' ? ranking(found) : comparison(found, seeds);
   const head = [
     `# ${found.title}`,
@@ -29,15 +29,15 @@ export function writeReport(lab, name, seeds, found) {
         ]
       : []),
     '',
-    `![${found.title}](${name}.svg)`,
+    `![${found.title}](${as}.svg)`,
     '',
   ];
   mkdirSync(OUT, { recursive: true });
-  writeFileSync(`${OUT}${name}.md`, [...head, ...lines, ''].join('\n'));
-  writeFileSync(`${OUT}${name}.svg`, picture(found.title, rows, unit));
+  writeFileSync(`${OUT}${as}.md`, [...head, ...lines, ''].join('\n'));
+  writeFileSync(`${OUT}${as}.svg`, picture(found.title, rows, unit));
   const settings = { ...lab.settings, seeds, engine: lab.engine };
   writeFileSync(
-    `${OUT}${name}.json`,
+    `${OUT}${as}.json`,
     `${JSON.stringify({ experiment: name, command, settings, ...summary }, null, 1)}\n`,
   );
   console.log([...lines].join('\n'));

@@ -1,6 +1,7 @@
 // npm run experiments -- NAME [--seeds 5] [--first 0, or --which 0,3] [--set emoji] [--candidates 16] [--resolution 24] [--epochs 2: of transfer, and 5 times as many of finetuning] [--threads 2]
 //   [--minutes N: stop after the piece of work during which they end; the same command goes on] [--no-report]
-//   [--without ARM,ARM: of E1's dear ones, scratch-3x and largest]
+//   [--without ARM,ARM: of E1] [--as NAME: of the report]
+// npm run experiments -- tune ...: what recipes are worth on validation images (tune.mjs)
 // NAME: e1 ... (see docs/experiments). Everything that was computed is kept in .cache/experiments.
 import { existsSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -9,6 +10,10 @@ import { parseArgs } from 'node:util';
 import { openLab, OutOfTime } from './lab.mjs';
 import { writeReport } from './report.mjs';
 
+if (process.argv[2] === 'tune') {
+  await import('./tune.mjs');
+  process.exit();
+}
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -22,6 +27,7 @@ const { values, positionals } = parseArgs({
     minutes: { type: 'string', default: 'Infinity' },
     which: { type: 'string' },
     without: { type: 'string', default: '' },
+    as: { type: 'string' },
     'no-report': { type: 'boolean', default: false },
   },
 });
@@ -56,7 +62,7 @@ try {
   const { experiment } = await import(`./${name}.mjs`);
   const chosen = values.which?.split(',').map(Number) ?? Array.from({ length: seeds }, (_, i) => first + i);
   const found = await experiment(lab, chosen);
-  if (!values['no-report']) writeReport(lab, name, chosen, found);
+  if (!values['no-report']) writeReport(lab, name, chosen, found, values.as);
 } catch (error) {
   if (!(error instanceof OutOfTime)) throw error;
   console.log('not done yet: the same command goes on from here');
