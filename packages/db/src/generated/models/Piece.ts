@@ -633,7 +633,7 @@ export type $PiecePayload<ExtArgs extends runtime.Types.Extensions.InternalArgs 
     jobId: string
     tenantId: string
     /**
-     * The job's own worker begins at the first, helpers at the last.
+     * In which they are taken.
      */
     position: number
     engine: string
