@@ -564,7 +564,7 @@ describe.each(kinds)('on %s Postgres', (kind) => {
     const claim = () => db.jobs.claim(lease.jobId, 'w', 60_000);
     await db.jobs.fail(lease, { code: 'storage-unavailable', detail: '' }, true);
     expect(await claim()).toBeNull();
-    await sql.query(`UPDATE jobs SET queued_at = now() WHERE id = $1`, [lease.jobId]);
+    await sql.query(`UPDATE jobs SET queued_at = now() - interval '1 second' WHERE id = $1`, [lease.jobId]);
     expect(await claim()).not.toBeNull();
     await expire(lease.jobId);
     await db.jobs.reap();
