@@ -1,13 +1,13 @@
 import type { Genotype, Metrics, SearchSpace, StopReason } from '@ntaa/contracts';
 import {
   cost,
+  fixedArchitecture,
   frozenSpace,
   headOutputs,
   largest,
   restrictResolutions,
   smallest,
   taskSpace,
-  fixedArchitecture,
 } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
