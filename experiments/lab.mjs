@@ -13,7 +13,7 @@ import { Crew } from '../packages/adaptation/lib/crew.js';
 import { calibrationSubset } from '../packages/adaptation/lib/evaluate.js';
 import { finetune, finetuningImages, test } from '../packages/adaptation/lib/finetune.js';
 import { initialiseHead } from '../packages/adaptation/lib/head.js';
-import { adapt, Interrupted, prepareTarget } from '../packages/adaptation/lib/index.js';
+import { adapt, Interrupted, prepareTarget, pretrain } from '../packages/adaptation/lib/index.js';
 import { Run } from '../packages/adaptation/lib/run.js';
 import { freshState } from '../packages/adaptation/lib/state.js';
 import { truthOf } from '../packages/adaptation/lib/target-data.js';
@@ -138,7 +138,7 @@ class Lab {
       if (transferOnly) wanted = 'cancel';
     };
     const checkpoint = { load: async () => null, save };
-    const ports = { progress() {}, events() {}, candidates() {}, wanted: () => wanted, now: Date.now };
+    const ports = { ...idle(), wanted: () => wanted };
     const given = {
       request: {
         ...{ kind: 'adapt', task: 'classification', dataset: 'ds_experiment', baseline: false, seed },
@@ -167,6 +167,57 @@ class Lab {
       if (!(error instanceof Interrupted && transferOnly)) throw error;
       return { supernet, mixing: last.plan.mixing };
     }
+  }
+
+  /**
+   * A job that trains no weight (`paradigm: linear-evaluation`), within the same multiply-accumulates.
+   * `source`: `{ of, tensors }`, the frozen weights.
+   */
+  async probed(seed, source) {
+    return this.cached({ what: 'probed', seed, weights: source.of }, async () => {
+      const data = await this.target(seed);
+      const max_macs = this.macs(this.hand, data.labels.length);
+      const outcome = await adapt({
+        request: {
+          ...{ kind: 'adapt', task: 'classification', dataset: 'ds_experiment', baseline: false, seed },
+          ...{ paradigm: 'linear-evaluation', budget: { max_candidates: this.settings.candidates } },
+          constraints: { max_macs },
+        },
+        ...{ startedAt: Date.now(), data, space: this.space, source: source.tensors },
+        ...{ threads: this.threads, ports: idle() },
+      });
+      outcome.net.dispose();
+      outcome.bn.dispose();
+      const { genotype, macs, seconds, metrics, predictions } = outcome;
+      return { ...this.#graded(data, metrics, predictions), genotype, macs, passes: 0, seconds };
+    });
+  }
+
+  /** A supernet pretrained from random weights on the seed's training images, their labels unread. `{ of, tensors, seconds }`. */
+  async unlabelled(seed, epochs) {
+    const kept = await this.cached({ what: 'unlabelled', seed, epochs }, async () => {
+      const data = await this.target(seed);
+      const { augmentation } = taskFor('self-supervised');
+      const labels = { labels: [], labelOf: new Float32Array(data.labelOf.length).fill(NaN) };
+      const began = Date.now();
+      const { tensors } = await pretrain({
+        data: { ...data, ...labels, policy: { ...data.policy, ...augmentation } },
+        ...{ paradigm: 'self-supervised', space: this.space, seed, startedAt: began, ports: idle() },
+        ...{ budget: { max_epochs: epochs }, threads: this.threads },
+      });
+      const supernet = Buffer.from(writeSafetensors(tensors, {})).toString('base64');
+      return { supernet, seconds: (Date.now() - began) / 1000 };
+    });
+    const { tensors } = readSafetensors(Buffer.from(kept.supernet, 'base64'));
+    return { of: `unlabelled ${seed} ${epochs}`, tensors, seconds: kept.seconds };
+  }
+
+  /** Weights of the seed, as they are before any training. */
+  random(seed) {
+    const net = Supernet.initialise(this.space, 2, new Rng(seed, 'random'));
+    const tensors = net.tensors();
+    net.dispose();
+    return { of: `random ${seed}`, tensors };
   }
 
   /** A job that has not begun, as a checkpoint: candidates decide its epochs, so a smaller budget is written into its plan. */
@@ -231,13 +282,17 @@ class Lab {
   /** A job that does one thing: what the stages of the product take. */
   run(data, seed) {
     const state = freshState();
-    const ports = { progress() {}, events() {}, candidates() {}, wanted: () => 'run', now: Date.now };
-    const checkpoint = { load: async () => null, save: async () => {} };
     return new Run({
-      ...{ ports: { ...ports, checkpoint }, crew: this.crew, data, task: this.task, seed, state },
+      ...{ ports: idle(), crew: this.crew, data, task: this.task, seed, state },
       ...{ constraints: {}, axis: 'macs', weights: new Map() },
     });
   }
+}
+
+/** Ports of a job that nobody watches. */
+function idle() {
+  const checkpoint = { load: async () => null, save: async () => {} };
+  return { progress() {}, events() {}, candidates() {}, wanted: () => 'run', now: Date.now, checkpoint };
 }
 
 /** Of the built packages that decide results: a cache must not outlive them. */

@@ -60,7 +60,7 @@ function verdict({ low, high }) {
   return high < 0 ? 'worse' : 'no difference shown (null)';
 }
 
-function comparison({ arms, parts = [], reference, primary, extra, jobs, source }, seeds) {
+function comparison({ arms, parts = [], reference, primary, extra, jobs, source, notes = [] }, seeds) {
   const find = (name) => [...arms, ...parts].find((arm) => arm.name === name);
   const own = find(reference);
   const others = arms.filter((arm) => arm !== own);
@@ -83,6 +83,7 @@ function comparison({ arms, parts = [], reference, primary, extra, jobs, source 
     ...(more.length > 0 ? ['| where it comes from | points of top-1 |  |', '|---|---|---|'] : []),
     ...more.map((row) => `| ${row.about} (${row.a} less ${row.b}) | ${shown(row)} | ${verdict(row)} |`),
     ...(jobs ? ['', ...whatJobsDid(jobs, find(primary), seeds)] : []),
+    ...(notes.length > 0 ? ['', ...notes] : []),
   ];
   const stripped = [...arms, ...parts].map(({ name, about, results }) => ({
     ...{ name, about },
