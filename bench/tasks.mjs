@@ -4,19 +4,18 @@
 // npm run bench -- tasks --task age|reid|gender|uda [--seconds 120 | --candidates 12] [--set NAME or archive]
 //   [--source NAME or archive (uda)] [--seeds 1] [--first 0] [--no-torch] [--rate LEARNING_RATE of PyTorch]
 // Sets: see bench/peers/task-sets.mjs. Prints a table, and JSON as its last line.
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { decodeCheckpoint } from '../packages/adaptation/lib/checkpoint.js';
 import { adapt, prepareDomains, prepareTarget } from '../packages/adaptation/lib/index.js';
 import { initEngine } from '../packages/engine/lib/index.js';
-import { canonical, headOutputs, inputSize, taskSpace, tinySpace, units } from '../packages/nas/lib/index.js';
+import { canonical, tinySpace } from '../packages/nas/lib/index.js';
 import { builtinSupernet } from '../packages/supernet/lib/index.js';
 import { taskFor } from '../packages/tasks/lib/index.js';
 import { dataset, packs } from './peers/datasets.mjs';
+import { findPython, fromScratch } from './peers/from-scratch.mjs';
 
 const TASKS = {
   age: { task: 'age-estimation', set: 'faces', metric: ({ mae }) => mae },
@@ -46,10 +45,7 @@ const task = taskFor(name);
 const scratch = mkdtempSync(join(tmpdir(), 'ntaa-bench-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 process.on('SIGINT', () => process.exit(130));
-const pythons = [process.env.NTAA_BENCH_PYTHON, 'python3', '/usr/bin/python3'].filter(Boolean);
-const hasTorch = (python) =>
-  spawnSync(python, ['-c', 'import torch, numpy'], { stdio: 'ignore' }).status === 0;
-const python = values['no-torch'] ? undefined : pythons.find(hasTorch);
+const python = values['no-torch'] ? undefined : findPython();
 
 const engine = await initEngine();
 const target = await opened(set);
@@ -90,7 +86,7 @@ async function compare(seed) {
   });
   const seconds = (Date.now() - began) / 1000;
   const peers = source ? ['source-only', 'minimum-class-confusion'] : [name];
-  const torch = python ? peers.map((recipe) => fromScratch(recipe, data, heldOut, outcome, seed)) : [];
+  const torch = python ? peers.map((recipe) => peerOf(recipe, data, heldOut, outcome, seed)) : [];
   data.close();
   outcome.net.dispose();
   outcome.bn.dispose();
@@ -114,34 +110,17 @@ async function compare(seed) {
 }
 
 /** The job's architecture in PyTorch, from random weights, on the images that the job trained and selected on. */
-function fromScratch(recipe, data, heldOut, outcome, seed) {
-  const space = taskSpace(name, tinySpace, data.aspect);
+function peerOf(recipe, data, heldOut, outcome, seed) {
   const { train, validation, test } = data.splits;
-  const packed = data.packs.get(outcome.genotype.resolution);
-  const out = join(scratch, 'answers.bin');
-  const outputs = headOutputs(name, data.labels.length);
-  const peer = {
-    ...{ task: recipe, seed, outputs, out, units: units(space, outcome.genotype) },
-    ...inputSize(space, outcome.genotype),
-    ...{ packed: packed.handle.file, labels: [...data.labelOf], train: [...train, ...validation], test },
-    ...{ mean: [...data.preprocessing.mean], std: [...data.preprocessing.std] },
-    ...(values.candidates ? { passes: passesOf(outcome) } : { seconds: Number(values.seconds) }),
-    ...(values.rate && { rate: Number(values.rate) }),
-    threads: Math.min(2, availableParallelism()),
-  };
-  const program = fileURLToPath(new URL('./peers/torch_tasks.py', import.meta.url));
-  const { status, stdout, stderr } = spawnSync(python, [program], {
-    ...{ input: `${JSON.stringify(peer)}\n`, encoding: 'utf8', maxBuffer: 2 ** 26 },
-    env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', OMP_NUM_THREADS: String(peer.threads) },
-  });
-  if (status !== 0) throw new Error(`PyTorch failed: ${stderr}`);
-  const bytes = readFileSync(out);
-  const answers = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  return {
-    recipe,
-    value: metric(judged(answers, data, heldOut)),
-    ...JSON.parse(stdout.trim().split('\n').at(-1)),
-  };
+  const { answers, ...peer } = fromScratch(
+    { python, name, data, genotype: outcome.genotype, seed, scratch },
+    {
+      ...{ recipe, train: [...train, ...validation], test, threads: Math.min(2, availableParallelism()) },
+      ...(values.candidates ? { passes: passesOf(outcome) } : { seconds: Number(values.seconds) }),
+      ...(values.rate && { rate: Number(values.rate) }),
+    },
+  );
+  return { value: metric(judged(answers, data, heldOut)), ...peer };
 }
 
 /** The task's own metrics, of the peer's answers for the test split. */

@@ -1,14 +1,17 @@
 // What a recipe or an architecture is worth on *validation* images, trained from the source's weights on training images
-// alone: what hyperparameters may be chosen by.
-// npm run experiments -- tune --arms ARCHITECTURE@RESOLUTION[+OPTION=VALUE ...],... [--sets emoji,mnist or paths of archives]
-//   [--seeds 0,1: splits] [--epochs 60] [--threads 2]
-// ARCHITECTURE: hand, largest, smallest. OPTION: epochs, mix (see Replica.backward), part (how much of the schedule is trained), or one of
-// the augmentation's. Prints a line of JSON for each.
+// alone: what hyperparameters may be chosen by. Bounded by image passes, so that nothing depends on the machine.
+// npm run experiments -- tune --arms ARCHITECTURE@RESOLUTION[+OPTION=VALUE ...],... [--task classification]
+//   [--sets emoji,mnist or paths of archives] [--seeds 0,1: splits] [--epochs 60] [--threads 2] [--vary MODULE]
+// ARCHITECTURE: hand, largest, smallest; torch: the hand-designed one in PyTorch by the task's usual recipe (options epochs, rate).
+// OPTION: epochs, mix (see Replica.backward), part (how much of the schedule is trained), batch, rate, decay, start (source,
+// random), or one of the augmentation's. MODULE: its default export makes the task that is tried of (task, options).
+// Prints a line of JSON for each.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { dataset } from '../bench/peers/datasets.mjs';
+import { findPython, fromScratch } from '../bench/peers/from-scratch.mjs';
 import { Crew } from '../packages/adaptation/lib/crew.js';
 import { calibrationSubset, evaluateCandidate, fullExam } from '../packages/adaptation/lib/evaluate.js';
 import { finetune } from '../packages/adaptation/lib/finetune.js';
@@ -17,62 +20,86 @@ import { prepareTarget } from '../packages/adaptation/lib/index.js';
 import { batchFor } from '../packages/adaptation/lib/plan.js';
 import { Run } from '../packages/adaptation/lib/run.js';
 import { freshState } from '../packages/adaptation/lib/state.js';
+import { truthOf } from '../packages/adaptation/lib/target-data.js';
 import { initEngine } from '../packages/engine/lib/index.js';
 import {
   cost,
   handDesigned,
+  headOutputs,
   largest,
   restrictResolutions,
   smallest,
+  taskSpace,
   tinySpace,
 } from '../packages/nas/lib/index.js';
 import { Rng } from '../packages/random/lib/index.js';
 import { builtinSupernet, extract, Supernet } from '../packages/supernet/lib/index.js';
 import { taskFor } from '../packages/tasks/lib/index.js';
 
+const ARCHITECTURES = { hand: handDesigned, largest, smallest, torch: handDesigned };
 const { values } = parseArgs({
   args: process.argv.slice(3),
   options: {
     arms: { type: 'string' },
+    task: { type: 'string', default: 'classification' },
     sets: { type: 'string', default: 'emoji' },
     seeds: { type: 'string', default: '0,1' },
     epochs: { type: 'string', default: '60' },
     threads: { type: 'string', default: '2' },
+    vary: { type: 'string' },
   },
 });
 const scratch = mkdtempSync(join(tmpdir(), 'ntaa-tune-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 await initEngine();
 const crew = await Crew.start(Number(values.threads));
-const task = taskFor('classification');
+const name = values.task;
+const usual = taskFor(name);
+const vary = values.vary ? (await import(resolve(values.vary))).default : (task) => task;
+if (values.vary && values.threads !== '1') throw new Error('a task can be varied on one thread: --threads 1');
 for (const set of values.sets.split(',')) {
   const { folder, index } = await dataset(set, scratch);
   for (const seed of values.seeds.split(',').map(Number)) {
-    const given = { images: async () => join(folder, 'images.bin'), index, seed, space: tinySpace };
+    const given = {
+      images: async () => join(folder, 'images.bin'),
+      index,
+      seed,
+      space: tinySpace,
+      task: name,
+    };
     const data = await prepareTarget({ ...given, packed: new Map(), scratch: folder });
-    for (const arm of values.arms.split(','))
-      console.log(JSON.stringify({ set: basename(set), seed, arm, ...(await measured(data, seed, arm)) }));
+    for (const arm of values.arms.split(',')) {
+      const { architecture, resolution, ...options } = parsed(arm);
+      const space = restrictResolutions(taskSpace(name, tinySpace, data.aspect), [Number(resolution)]);
+      const genotype = ARCHITECTURES[architecture](space);
+      const trained = architecture === 'torch' ? inPyTorch : finetuned;
+      const result = await trained({ data, seed, space, genotype, options });
+      console.log(JSON.stringify({ set: basename(set), seed, arm, ...result }));
+    }
     data.close();
   }
 }
 await crew.close();
 
-async function measured(whole, seed, arm) {
+function parsed(arm) {
   const [what, ...settings] = arm.split('+');
-  const [name, resolution] = what.split('@');
-  const { epochs, mix, part, ...augmentation } = {
-    ...{ epochs: values.epochs, mix: 0, part: 1 },
-    ...Object.fromEntries(settings.map((setting) => setting.split('='))),
-  };
-  const changed = Object.fromEntries(
-    Object.entries(augmentation).map(([key, value]) => [key, Number(value)]),
+  const [architecture, resolution] = what.split('@');
+  const options = Object.fromEntries(settings.map((setting) => setting.split('=')));
+  return { architecture, resolution, epochs: values.epochs, ...options };
+}
+
+async function finetuned({ data: whole, seed, space, genotype, options }) {
+  const { epochs, mix = 0, part = 1, batch, rate, decay, start = 'source', ...others } = options;
+  const augmentation = Object.fromEntries(
+    Object.entries(others)
+      .filter(([key]) => key in whole.policy || key === 'crisp')
+      .map(([key, value]) => [key, Number(value)]),
   );
-  const data = { ...whole, policy: { ...whole.policy, ...changed } };
-  const space = restrictResolutions(tinySpace, [Number(resolution)]);
-  const genotype = { hand: handDesigned, largest, smallest }[name](space);
+  const data = { ...whole, policy: { ...whole.policy, ...augmentation } };
+  const task = vary(usual, options);
   const { train, validation } = data.splits;
   const state = freshState();
-  state.plan.batchSize.finetune = batchFor(train.length);
+  state.plan.batchSize.finetune = Number(batch ?? batchFor(train.length, false, task.leastBatch));
   state.plan.mixing = Number(mix);
   const checkpoint = { load: async () => null, save: async () => {} };
   const ports = {
@@ -85,26 +112,59 @@ async function measured(whole, seed, arm) {
   };
   const settled = { constraints: {}, axis: 'macs', weights: new Map() };
   const run = new Run({ ports, crew, data, task, seed, state, ...settled });
-  const outputs = data.labels.length;
-  const supernet = Supernet.load(space, builtinSupernet().tensors, outputs, new Rng(seed, 'head'));
-  initialiseHead(supernet, genotype, data, task, train, calibrationSubset(train, seed));
-  const net = extract(supernet, genotype);
-  supernet.dispose();
+  const outputs = headOutputs(name, data.labels.length);
+  const net = startingPoint({ start, space, outputs, genotype, data, task, seed });
   const began = Date.now();
   const done = await finetune(run, net, {
     ...{ role: 'net', part: [0, Number(part)], deadline: null, message: '', images: train },
+    ...(rate && { peak: Number(rate) }),
+    ...(decay && { weightDecay: Number(decay) }),
     steps: Math.round((Number(epochs) * train.length) / state.plan.batchSize.finetune),
   });
   const seconds = (Date.now() - began) / 1000;
   const exam = fullExam(data, seed);
-  const judged = (images) => {
-    const { loss, quality } = evaluateCandidate(done, genotype, data, task, { ...exam, validation: images });
-    return { loss: Number(loss.toFixed(4)), top1: Number((100 * quality).toFixed(1)) };
-  };
+  const judged = (images) =>
+    rounded(evaluateCandidate(done, genotype, data, task, { ...exam, validation: images }));
   const seen = judged(calibrationSubset(train, seed, validation.length));
   const unseen = judged(validation);
   done.dispose();
   net.dispose();
   const { macs } = cost(space, genotype, outputs);
   return { macs, seconds, training: seen, validation: unseen, images: validation.length };
+}
+
+/** The architecture with the source's weights and a fitted head, or with random weights and a head of zeros. */
+function startingPoint({ start, space, outputs, genotype, data, task, seed }) {
+  const random = start === 'random';
+  const supernet = random
+    ? Supernet.initialise(space, outputs, new Rng(seed, 'random'))
+    : Supernet.load(space, builtinSupernet().tensors, outputs, new Rng(seed, 'head'));
+  const { train } = data.splits;
+  if (!random) initialiseHead(supernet, genotype, data, task, train, calibrationSubset(train, seed));
+  const net = extract(supernet, genotype);
+  supernet.dispose();
+  return net;
+}
+
+function inPyTorch({ data, seed, genotype, options: { epochs, rate } }) {
+  const { train, validation } = data.splits;
+  const { answers, seconds } = fromScratch(
+    { python: findPython(), name, data, genotype, seed, scratch },
+    {
+      ...{ train, test: validation, passes: Number(epochs) * train.length, threads: Number(values.threads) },
+      ...(rate && { rate: Number(rate) }),
+    },
+  );
+  const { losses, quality, summary } = usual.judge(answers, truthOf(data, validation));
+  const loss = losses.reduce((sum, value) => sum + value, 0) / losses.length;
+  return { seconds, validation: rounded({ loss, quality, metrics: summary }), images: validation.length };
+}
+
+function rounded({ loss, quality, metrics }) {
+  const short = (value) => Number(value.toFixed(4));
+  return {
+    loss: short(loss),
+    quality: short(quality),
+    ...Object.fromEntries(Object.entries(metrics).map(([key, value]) => [key, short(value)])),
+  };
 }

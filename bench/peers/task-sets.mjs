@@ -7,13 +7,17 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
 import sharp from 'sharp';
+import { Rng } from '../../packages/random/lib/index.js';
 
 const require = createRequire(import.meta.url);
 const VENDORS = ['twitter', 'google'];
 
 export const taskSets = {
-  faces,
-  pedestrians,
+  faces: () => faces(),
+  'faces-other': () => faces({ from: 5000, count: 700 }),
+  'faces-lit': () => faces({ from: 9000, lights: true }),
+  pedestrians: () => pedestrians(),
+  'pedestrians-other': () => pedestrians({ from: 5000, count: 100 }),
   'emoji-vendors': emojiVendors,
   'emoji-gender': emojiGender,
   digits,
@@ -37,23 +41,32 @@ async function people() {
 
 const annotations = (rows) => ({ path: 'labels.csv', bytes: Buffer.from(rows.join('\n')) });
 
-/** 1,000 generated faces with age and gender. */
-async function* faces() {
+/** Generated faces with age and gender; `lights`: each under a light of its own, as photographs are. */
+async function* faces({ from = 0, count = 1000, lights = false } = {}) {
   const { drawFace, face } = await people();
   const rows = ['path,age,gender,skin_tone'];
-  for (let i = 0; i < 1000; i++) {
+  for (let i = from; i < from + count; i++) {
     const { age, gender, skin } = face(i);
     rows.push(`${i}.png,${age},${gender},${skin}`);
-    yield { path: `${i}.png`, bytes: await drawFace({ age, gender, skin }, i) };
+    const drawn = await drawFace({ age, gender, skin }, i);
+    yield { path: `${i}.png`, bytes: lights ? await lit(drawn, new Rng('light', i)) : drawn };
   }
   yield annotations(rows);
 }
 
-/** 150 generated people of 32 x 64 px, twice before each of three cameras. */
-async function* pedestrians() {
+/** Brighter or darker by up to a quarter, each colour by up to a tenth more. */
+async function lit(png, rng) {
+  const change = (most) => 1 + most * (2 * rng.uniform() - 1);
+  const brightness = change(0.25);
+  const gains = [0, 1, 2].map(() => brightness * change(0.1));
+  return sharp(png).linear(gains, [0, 0, 0]).png().toBuffer();
+}
+
+/** Generated people of 32 x 64 px, twice before each of three cameras. */
+async function* pedestrians({ from = 0, count = 150 } = {}) {
   const { drawPedestrian } = await people();
   const rows = ['path,identity,camera'];
-  for (let person = 0; person < 150; person++)
+  for (let person = from; person < from + count; person++)
     for (let camera = 0; camera < 3; camera++)
       for (let shot = 0; shot < 2; shot++) {
         const path = `${person}-${camera}-${shot}.png`;

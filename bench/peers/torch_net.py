@@ -155,7 +155,7 @@ class Net:
             for layer in layers:
                 y = apply(layer, y)
             x = y.add_(x) if residual else y
-        return F.linear(x.mean((2, 3)), self.params['classifier.weight'], self.params['classifier.bias'])
+        return F.linear(x.mean((2, 3)), self.params['classifier.weight'], self.params.get('classifier.bias'))
 
 
 class Trainer:

@@ -13,6 +13,7 @@ import { trainingCost } from './transfer.js';
 /** Images the final networks' batch norms are calibrated on, of training and validation together. */
 export const FINAL_CALIBRATION = 2000;
 const FINETUNE_RATE = 0.1;
+const WEIGHT_DECAY = 5e-4;
 
 /**
  * Once the search is over nothing is selected on validation images any more, and they join the training set. Those of
@@ -30,6 +31,9 @@ interface FinetuneOptions {
   deadline: number | null;
   message: string;
   images: readonly number[];
+  /** Learning rate and weight decay where others than the usual ones are tried (experiments/tune.mjs). */
+  peak?: number;
+  weightDecay?: number;
 }
 
 /** Finetunes an extracted architecture in place, for a part of the schedule. Returns its averaged weights as a network. */
@@ -45,8 +49,8 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
     indices: options.images,
     batchSize: state.plan.batchSize.finetune,
     path: [seed, 'finetune'],
-    peak: FINETUNE_RATE,
-    hyperparameters: { weightDecay: 5e-4, headRate: 1 },
+    peak: options.peak ?? FINETUNE_RATE,
+    hyperparameters: { weightDecay: options.weightDecay ?? WEIGHT_DECAY, headRate: 1 },
     sample: () => [genotype],
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: true,

@@ -13,6 +13,11 @@ export interface AugmentPolicy {
   color: number;
   /** Probability of erasing a rectangle of 2 to 25% of the area (it becomes the mean colour, 0). */
   erase: number;
+  /**
+   * Share of the views whose geometry is a mirror and a shift by whole pixels; default 0. All others are interpolated,
+   * which makes them smoother than the images that the network will answer.
+   */
+  crisp?: number;
   /** What lies outside the image: its border, or a colour 0..255. */
   fill: 'edge' | readonly number[];
 }
@@ -67,10 +72,17 @@ const symmetric = (rng: Rng, largest: number) => (2 * rng.uniform() - 1) * large
 
 /** Where in the source the pixel (x, y) of the result lies: (a x + b y + c, d x + e y + f). */
 function drawInverseAffine(rng: Rng, policy: AugmentPolicy, { width, height }: ImageSize): void {
-  const angle = (symmetric(rng, policy.rotate) * Math.PI) / 180;
-  const zoom = (1 + policy.scale) ** symmetric(rng, 1);
-  const shiftX = symmetric(rng, policy.translate) * width;
-  const shiftY = symmetric(rng, policy.translate) * height;
+  const { crisp = 0 } = policy;
+  const drawn = rng.uniform();
+  const whole = drawn < crisp;
+  // What is left of the draw is as even as the whole of it.
+  const turn = whole ? 0 : (2 * (drawn - crisp)) / (1 - crisp) - 1;
+  const angle = (turn * policy.rotate * Math.PI) / 180;
+  const size = symmetric(rng, 1);
+  const zoom = whole ? 1 : (1 + policy.scale) ** size;
+  const snap = whole ? Math.round : (x: number) => x;
+  const shiftX = snap(symmetric(rng, policy.translate) * width);
+  const shiftY = snap(symmetric(rng, policy.translate) * height);
   const mirror = rng.uniform() < 0.5 && policy.flip ? -1 : 1;
   const [cos, sin] = [Math.cos(angle) / zoom, Math.sin(angle) / zoom];
   const [centreX, centreY] = [(width - 1) / 2, (height - 1) / 2];

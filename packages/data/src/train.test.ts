@@ -311,6 +311,21 @@ describe('augment', () => {
     }
   });
 
+  it('keeps as many views as it is told as crisp as the image', () => {
+    const values = [0, 1, 2].map((c) => plain.filter((_, i) => i % 3 === c));
+    const crisp = (out: Float32Array) =>
+      out.every((x, i) => values[i % 3]!.some((value) => Math.abs(value - x) < 1e-5));
+    const geometry = { rotate: 30, scale: 0.3, translate: 0.3, flip: true };
+    const views = (share: number) =>
+      Array.from({ length: 60 }, (_, seed) => run({ ...geometry, crisp: share }, seed));
+    expect(views(1).every(crisp)).toBe(true);
+    expect(new Set(views(1).map((out) => out.join())).size, 'shifted and mirrored').toBeGreaterThan(20);
+    const some = views(0.5).filter(crisp).length;
+    expect(some).toBeGreaterThan(15);
+    expect(some).toBeLessThan(45);
+    expect(views(0).some(crisp)).toBe(false);
+  });
+
   it('keeps colours within 0..255 and leaves a grey image grey', () => {
     const grey = new Uint8Array(189).fill(120);
     for (let seed = 0; seed < 20; seed++) {

@@ -7,7 +7,8 @@ export const classification = {
   output: 'logits',
   delivery: 'logits',
   reads: 'logits',
-  augmentation: {},
+  // Half of the views keep their pixels: docs/LOG.md, 2026-11-27.
+  augmentation: { crisp: 0.5 },
   mixes: true,
 
   stratum: ({ label }) => (label < 0 ? null : label),
