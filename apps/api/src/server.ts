@@ -36,7 +36,13 @@ async function start(): Promise<void> {
   const { databaseUrl, redisUrl } = config;
   // A write for each line would wake its reader each time.
   const output = pino.destination({ dest: 1, sync: true, minLength: 8192, periodicFlush: LOG_MS });
-  process.on('exit', () => output.flushSync());
+  process.on('exit', () => {
+    try {
+      output.flushSync();
+    } catch {
+      // Nobody reads any more.
+    }
+  });
   const logger = pino(
     {
       level: config.logLevel,
