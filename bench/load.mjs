@@ -116,7 +116,7 @@ async function measure() {
       );
       flying.push(sent);
     }
-    for (; cancelled < (single * now) / 1000 / seconds - 1; cancelled++) {
+    for (; cancelled < Math.min(single, (single * now) / 1000 / seconds - 1); cancelled++) {
       const { id, key, n: who } = waiting[cancelled];
       flying.push(ask('POST', `/v1/jobs/${id}/cancel`, { n: who, key, want: 202 }).catch(() => undefined));
     }

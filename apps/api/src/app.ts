@@ -1,8 +1,9 @@
 /** Builds the service. Nothing listens here: server.ts does, and tests inject. */
 import multipart from '@fastify/multipart';
 import { newId } from '@ntaa/contracts';
-import Fastify, { LogController } from 'fastify';
+import Fastify from 'fastify';
 import type { Socket } from 'node:net';
+import { RequestLog } from './request-log.js';
 import { openJobFeed } from './plugins/job-feed.js';
 import { useAudit } from './plugins/audit.js';
 import { useAuth } from './plugins/auth.js';
@@ -39,7 +40,7 @@ export async function buildApp(deps: Deps): Promise<App> {
     forceCloseConnections: 'idle',
     // Whose word about the caller's address is taken.
     trustProxy: deps.config.trustedProxies.length ? [...deps.config.trustedProxies] : false,
-    logController: new LogController({ requestIdLogLabel: 'request_id' }),
+    logController: new RequestLog({ requestIdLogLabel: 'request_id' }),
     genReqId: ({ headers }) => {
       const given = headers['x-request-id'];
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : newId('req');
@@ -57,6 +58,9 @@ export async function buildApp(deps: Deps): Promise<App> {
   app.addHook('preClose', async () => {
     setTimeout(() => app.server.closeAllConnections(), limits.closeMs).unref();
   });
+  // Answers are made by typed mappers, one for each shape: compiled serialisers found nothing to leave out, and were compiled
+  // when they were first needed, 0.1 s and more for each route.
+  app.setSerializerCompiler(() => JSON.stringify);
   useProblems(app);
   useValidation(app);
   await useProtection(app, limits);

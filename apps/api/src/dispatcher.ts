@@ -19,8 +19,11 @@ export interface DispatcherOptions {
 }
 /** Outbox rows moved in one transaction. */
 const BATCH = 100;
-/** Between two looks at the outbox, at least: every submission wakes every server. */
-const REST_MS = 25;
+/**
+ * Between two looks at the outbox, at least: every submission wakes every server, and a look costs half a submission. The first
+ * after a pause is not kept waiting.
+ */
+const REST_MS = 100;
 /** What the queue is asked for at a time. */
 const ASKED = 200;
 

@@ -31,6 +31,7 @@ import {
   taskSpace,
   tinySpace,
 } from '@ntaa/nas';
+import { freshInputs, type JobInputs } from './job-inputs.js';
 
 const PLANNED: Readonly<Record<string, readonly unknown[]>> = {
   '/search_space': ['ofa-mbv3'],
@@ -46,12 +47,13 @@ export async function checkJob(
   db: Database,
   tenant: string,
   request: JobRequest,
+  inputs: JobInputs = freshInputs(db),
 ): Promise<{ dataset: Dataset; space: SearchSpace }> {
   const sourceId = request.kind === 'adapt' ? request.source_dataset : undefined;
   const [dataset, source, supernet] = await Promise.all([
-    db.datasets.get(tenant, request.dataset),
-    sourceId === undefined ? null : db.datasets.get(tenant, sourceId),
-    request.kind === 'adapt' ? db.supernets.get(tenant, request.supernet ?? 'tiny') : null,
+    inputs.dataset(tenant, request.dataset),
+    sourceId === undefined ? null : inputs.dataset(tenant, sourceId),
+    request.kind === 'adapt' ? inputs.supernet(tenant, request.supernet ?? 'tiny') : null,
   ]);
   const errors = [
     ...datasetErrors(request.dataset, dataset, '/dataset'),

@@ -24,6 +24,8 @@ import { startDeliveries } from './webhooks/deliveries.js';
 
 /** To Postgres: few, and warm (docs/LOG.md, 2026-11-27). */
 const CONNECTIONS = 5;
+/** Lines of the log are written after so many milliseconds at the latest, and before the process ends. */
+const LOG_MS = 100;
 /** Answers in progress have so long to end before the process does, milliseconds. */
 const GRACE_MS = 10_000;
 
@@ -32,11 +34,23 @@ await start().catch(failStart);
 async function start(): Promise<void> {
   const config = processConfig(process.env);
   const { databaseUrl, redisUrl } = config;
-  const logger = pino({
-    level: config.logLevel,
-    base: { app: 'api', pid: process.pid },
-    hooks: { streamWrite: withoutSecrets },
+  // A write for each line would wake its reader each time.
+  const output = pino.destination({ dest: 1, sync: true, minLength: 8192, periodicFlush: LOG_MS });
+  process.on('exit', () => {
+    try {
+      output.flushSync();
+    } catch {
+      // Nobody reads any more.
+    }
   });
+  const logger = pino(
+    {
+      level: config.logLevel,
+      base: { app: 'api', pid: process.pid },
+      hooks: { streamWrite: withoutSecrets },
+    },
+    output,
+  );
   /** What was opened so far, to be closed in the opposite order. */
   const opened: (() => Promise<unknown>)[] = [];
   const grace = closeWithGrace({ delay: GRACE_MS, logger }, async ({ err, signal }) => {

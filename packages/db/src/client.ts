@@ -7,6 +7,11 @@ import { Prisma, PrismaClient } from './generated/client.js';
 export type Client = PrismaClient;
 export type Tx = Prisma.TransactionClient;
 
+/** Who waits longer for a row that another transaction holds gives up: every connection might wait for it in the end. */
+const PATIENCE = 'SET lock_timeout = 30000';
+/** The pool waits for it, which its type does not say. */
+const onConnect = (client: pg.ClientBase) => client.query(PATIENCE);
+
 /**
  * Prisma, and SQL beside it on the same connections. With `warm` all of them are opened at once and kept: a new one costs
  * Postgres a process and an empty cache, and many at once cost it the first second of every burst.
@@ -18,6 +23,7 @@ export async function connect(
 ): Promise<{ db: Client; sql: Direct }> {
   const pool = new pg.Pool({
     ...{ connectionString: url, max: connections, connectionTimeoutMillis: 10_000 },
+    ...({ onConnect } as object),
     ...(warm && { min: connections, idleTimeoutMillis: 0 }),
   });
   // A connection that is lost while nobody uses it is replaced when somebody does.

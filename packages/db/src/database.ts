@@ -14,6 +14,7 @@ import { migrate } from './migrate.js';
 import { models } from './models.js';
 import { outbox } from './outbox.js';
 import { pieces } from './pieces.js';
+import { rehearse } from './rehearse.js';
 import { supernets } from './supernets.js';
 import { tenants } from './tenants.js';
 import { uploads } from './uploads.js';
@@ -32,9 +33,10 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
   } finally {
     await client.end();
   }
-  const { db, sql } = await connect(url, options.connections ?? 10, options.warm ?? false);
+  const { connections = 10, warm = false } = options;
+  const { db, sql } = await connect(url, connections, warm);
   const ears = listener(url, options.onError ?? (() => undefined));
-  return {
+  const database: Database = {
     tenants: tenants(db),
     keys: keys(db, sql),
     audit: audit(db, sql),
@@ -45,7 +47,7 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
     models: models(db),
     uploads: uploads(db),
     webhooks: webhooks(db),
-    garbage: garbage(db),
+    garbage: garbage(db, sql),
     workers: workers(db),
     idempotency: idempotency(db, sql),
     outbox: outbox(db, sql),
@@ -59,6 +61,8 @@ export async function openDatabase(url: string, options: DatabaseOptions = {}): 
       await db.$disconnect();
     },
   };
+  if (warm) await rehearse(database, connections);
+  return database;
 }
 
 /** What a server says or the network answers while it is still starting. */

@@ -23,6 +23,7 @@ async function use(
   upload: NonNullable<NewDataset['upload']>,
   datasetId: string,
 ): Promise<void> {
+  await tx.$executeRawUnsafe(`SET LOCAL lock_timeout = ${JOIN_LIMIT}`);
   const free = await tx.$queryRaw<unknown[]>`
     SELECT 1 FROM uploads
     WHERE id = ${upload.id} AND tenant_id = ${tenant} AND dataset_id IS NULL AND expires_at > now() FOR UPDATE`;

@@ -12,9 +12,6 @@ export interface Direct extends Queries {
   transaction<T>(work: (tx: Queries) => Promise<T>): Promise<T>;
 }
 
-/** Who waits longer for a row that another transaction holds gives up: every connection might wait for it in the end. */
-const BEGIN = 'BEGIN; SET LOCAL lock_timeout = 30000';
-
 /** By the literal itself, which is one object for every place in the code. */
 const statements = new WeakMap<TemplateStringsArray, { name: string; text: string }>();
 let named = 0;
@@ -45,7 +42,7 @@ export function direct(pool: pg.Pool): Direct {
       const onError = (error: Error) => (broken = error);
       client.on('error', onError);
       try {
-        await client.query(BEGIN);
+        await client.query('BEGIN');
         const result = await work(on(client));
         await client.query('COMMIT');
         return result;

@@ -4,6 +4,7 @@
  * several services may share a bucket.
  */
 import type { Client, Tx } from './client.js';
+import type { Direct } from './direct.js';
 import type { JobRow } from './rows.js';
 import type { Garbage } from './types.js';
 
@@ -25,11 +26,11 @@ export async function discard(tx: Tx | Client, keys: readonly string[], seconds 
       ON CONFLICT (key) DO UPDATE SET due = EXCLUDED.due`;
 }
 
-export function garbage(db: Client): Garbage {
+export function garbage(db: Client, sql: Direct): Garbage {
   return {
     add: (keys, seconds) => discard(db, keys, seconds),
     async collect(limit, remove) {
-      const rows = await db.$queryRaw<{ key: string; due: Date }[]>`
+      const rows = await sql.$queryRaw<{ key: string; due: Date }[]>`
         SELECT key, due FROM garbage WHERE due <= now() ORDER BY due LIMIT ${limit}`;
       for (const { key, due } of rows) {
         try {

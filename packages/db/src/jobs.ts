@@ -1,15 +1,14 @@
 /** Jobs as users see them. The worker's side is in leases.ts. */
-import { newId, transition, type JobStatus, type Progress } from '@ntaa/contracts';
+import { newId, transition, type Job, type JobStatus, type Progress } from '@ntaa/contracts';
 import { type Client, type Tx } from './client.js';
-import type { Direct } from './direct.js';
-import { answerOnce } from './idempotency.js';
+import type { Direct, Queries } from './direct.js';
 import { runEntry } from './outbox.js';
 import { newestFirst, pageOf, take } from './page.js';
-import { requireRoom } from './quotas.js';
+import { farFromLimits, requireRoom } from './quotas.js';
 import { toCandidate, toJob, toJobEvent, type EventRow, type JobRow } from './rows.js';
 import { finish, requeue, setStatus } from './transitions.js';
 import { QueueEnd, queuePositions } from './turns.js';
-import { UnknownCursor, type Jobs } from './types.js';
+import { KeyLost, UnknownCursor, type Jobs } from './types.js';
 
 type UserSide = Pick<Jobs, 'create' | 'get' | 'list' | 'action' | 'events' | 'candidates' | 'counts'>;
 const WAITING: Progress = { fraction: 0, eta_seconds: null, message: 'Waiting for a worker' };
@@ -21,14 +20,19 @@ const NEW = {
 interface Made {
   readonly found: number;
   readonly ready: number;
-  readonly created_at: Date;
+  readonly enough: boolean;
+  /** null: it was not made. */
+  readonly created_at: Date | null;
 }
+type Refusal = 'dataset-missing' | 'dataset-not-ready';
 
 const waiting = (rows: readonly JobRow[]): string[] =>
   rows.filter(({ status }) => status === 'queued').map(({ id }) => id);
 
 export function jobs(db: Client, sql: Direct): UserSide {
   const queueEnd = new QueueEnd();
+  /** Tenants with quotas, as far as was seen: they are asked for at once. */
+  const limited = new Set<string>();
 
   /** The cursor of a list of candidates is the `order` of one of them. */
   async function candidateOrder(jobId: string, cursor: string | undefined): Promise<bigint> {
@@ -43,26 +47,47 @@ export function jobs(db: Client, sql: Direct): UserSide {
   }
 
   return {
-    create(tenant, request, once) {
+    async create(tenant, request, once) {
       const source = request.kind === 'adapt' ? request.source_dataset : undefined;
       const needed = source === undefined ? [request.dataset] : [request.dataset, source];
       const id = newId('job');
       const task = request.kind === 'adapt' ? request.task : null;
       const priority = request.priority ?? 0;
       const entry = runEntry(id, 0);
-      return sql.transaction(async (tx) => {
-        await requireRoom(tx, tenant, { concurrent_jobs: 1, compute_seconds_per_month: 0 });
-        // One statement for the job, its first event and its way to the queue: submissions come by the hundred.
-        const [made] = await tx.$queryRaw<Made[]>`
+      const place = await queueEnd.place(sql, tenant, priority);
+      const jobOf = (createdAt: Date): Job =>
+        toJob({ ...NEW, id, kind: request.kind, task, request, createdAt }, place);
+      // When it was made is the database's to say.
+      const answer = once?.answer(jobOf(new Date(0)));
+      const { key, route, since } = once?.claim ?? { key: null, route: null, since: null };
+
+      /** One statement, and so one transaction, for the job, its first event, its way to the queue and its answer. */
+      async function make(on: Queries, hasRoom: boolean): Promise<Job | Refusal | 'limited'> {
+        const [made] = await on.$queryRaw<Made[]>`
           WITH used AS (
             SELECT status FROM datasets WHERE id = ANY(${needed}::text[]) AND tenant_id = ${tenant} FOR SHARE
           ), counted AS (
             SELECT count(*)::int AS found, (count(*) FILTER (WHERE status = 'ready'))::int AS ready FROM used
+          ), room AS (
+            SELECT ${hasRoom}::boolean OR NOT EXISTS (
+              SELECT 1 FROM tenants
+              WHERE id = ${tenant} AND limits ?| '{concurrent_jobs,compute_seconds_per_month}'
+            ) AS enough
+          ), allowed AS (
+            SELECT 1 AS one FROM counted, room WHERE ready = ${needed.length} AND enough
+          ), answered AS (
+            UPDATE idempotency_keys SET status = ${answer?.status ?? null}::int,
+              response = jsonb_set(${JSON.stringify(answer ?? {})}::jsonb, '{body,created_at}',
+                to_jsonb(to_char(now()::timestamptz(3) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')))
+            FROM allowed
+            WHERE tenant_id = ${tenant} AND key = ${key} AND route = ${route}
+              AND created_at = ${since?.toISOString() ?? null}::timestamptz AND response IS NULL
+            RETURNING key
           ), job AS (
             INSERT INTO jobs (id, tenant_id, kind, task, dataset_id, priority, request, progress, last_seq)
             SELECT ${id}, ${tenant}, ${request.kind}, ${task}, ${request.dataset}, ${priority}::int,
               ${JSON.stringify(request)}::jsonb, ${JSON.stringify(WAITING)}::jsonb, 1
-            FROM counted WHERE ready = ${needed.length}
+            FROM allowed WHERE ${once === undefined}::boolean OR EXISTS (SELECT 1 FROM answered)
             RETURNING *
           ), event AS (
             INSERT INTO job_events (job_id, tenant_id, seq, type, data)
@@ -71,13 +96,30 @@ export function jobs(db: Client, sql: Direct): UserSide {
             INSERT INTO outbox (tenant_id, name, payload, dedupe)
             SELECT tenant_id, ${entry.name}, ${JSON.stringify(entry.payload)}::jsonb, ${entry.dedupe} FROM job
           )
-          SELECT found, ready, job.created_at FROM counted LEFT JOIN job ON true`;
-        const { found, ready, created_at: createdAt } = made!;
+          SELECT found, ready, enough, job.created_at FROM counted CROSS JOIN room LEFT JOIN job ON true`;
+        const { found, ready, enough, created_at: createdAt } = made!;
         if (found < needed.length) return 'dataset-missing';
         if (ready < needed.length) return 'dataset-not-ready';
-        const row = { ...NEW, id, kind: request.kind, task, request, createdAt };
-        return answerOnce(tx, once, toJob(row, await queueEnd.place(tx, tenant, priority)));
-      });
+        if (!enough) return 'limited';
+        if (createdAt === null) throw new KeyLost(once!.claim);
+        return jobOf(createdAt);
+      }
+
+      if (!limited.has(tenant)) {
+        const made = await make(sql, false);
+        if (made !== 'limited') return made;
+        limited.add(tenant);
+      }
+      const far = await farFromLimits(sql, tenant);
+      if (far === null) limited.delete(tenant);
+      const made =
+        far !== false
+          ? await make(sql, true)
+          : await sql.transaction(async (tx) => {
+              await requireRoom(tx, tenant, { concurrent_jobs: 1, compute_seconds_per_month: 0 });
+              return make(tx, true);
+            });
+      return made as Job | Refusal;
     },
 
     async get(tenant, id) {

@@ -6,6 +6,7 @@ import { answerOnce } from './idempotency.js';
 import { newestFirst, pageOf } from './page.js';
 import { toQuotas } from './quotas.js';
 import { toApiKey } from './rows.js';
+import { together } from './together.js';
 import type { Keys } from './types.js';
 
 /** Secrets are random and long, so one plain hash is enough; looking it up by hash leaks no timing of the secret. */
@@ -13,6 +14,7 @@ const hashOf = (secret: string): string => createHash('sha256').update(secret).d
 const USED_EVERY_MS = 60_000;
 
 interface Verified {
+  hash: string;
   id: string;
   tenant: string;
   scopes: string[];
@@ -21,6 +23,13 @@ interface Verified {
 }
 
 export function keys(db: Client, sql: Direct): Keys {
+  const find = together(async (hashes: readonly string[]) => {
+    const rows = await sql.$queryRaw<Verified[]>`
+      SELECT k.hash, k.id, k.tenant_id AS tenant, k.scopes, k.last_used_at, t.limits
+      FROM api_keys k LEFT JOIN tenants t ON t.id = k.tenant_id
+      WHERE k.hash = ANY(${hashes}::text[]) AND k.revoked_at IS NULL AND t.disabled_at IS NULL`;
+    return hashes.map((hash) => rows.find((row) => row.hash === hash));
+  });
   return {
     create({ name, scopes, tenant = 'default' }, once) {
       const id = newId('key');
@@ -40,15 +49,11 @@ export function keys(db: Client, sql: Direct): Keys {
       });
     },
     async verify(secret) {
-      const rows = await sql.$queryRaw<Verified[]>`
-        SELECT k.id, k.tenant_id AS tenant, k.scopes, k.last_used_at, t.limits
-        FROM api_keys k LEFT JOIN tenants t ON t.id = k.tenant_id
-        WHERE k.hash = ${hashOf(secret)} AND k.revoked_at IS NULL AND t.disabled_at IS NULL`;
-      const [key] = rows;
+      const key = await find(hashOf(secret));
       if (!key) return null;
       const { id, tenant, scopes, last_used_at: used, limits } = key;
       if (!used || Date.now() - used.getTime() > USED_EVERY_MS)
-        await db.apiKey.updateMany({ where: { id }, data: { lastUsedAt: new Date() } });
+        await sql.$queryRaw`UPDATE api_keys SET last_used_at = now() WHERE id = ${id}`;
       return { id, tenant, scopes, requestsPerSecond: toQuotas(limits).requests_per_second };
     },
     async list(tenant, options = {}) {

@@ -25,15 +25,27 @@ const USED: Readonly<Record<Countable, (db: Queries, tenant: string) => PromiseL
   pixels: (db, tenant) => db.$queryRaw`
     SELECT coalesce(sum(pixels), 0)::float8 AS used
     FROM datasets WHERE tenant_id = ${tenant} AND status = 'ready'`,
-  concurrent_jobs: (db, tenant) => db.$queryRaw`
-    SELECT count(*)::float8 AS used FROM jobs
-    WHERE tenant_id = ${tenant} AND status NOT IN ('cancelled', 'succeeded', 'failed')`,
-  compute_seconds_per_month: (db, tenant) => db.$queryRaw`
-    SELECT (coalesce((SELECT sum(seconds) FROM compute_usage
-                      WHERE tenant_id = ${tenant} AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')), 0)
-      + coalesce((SELECT sum(extract(epoch FROM least(now(), lease_until) - claimed_at)) FROM jobs
-                  WHERE tenant_id = ${tenant} AND lease_token IS NOT NULL), 0))::float8 AS used`,
+  concurrent_jobs: async (db, tenant) => [{ used: (await usedByJobs(db, tenant)).jobs }],
+  compute_seconds_per_month: async (db, tenant) => [{ used: (await usedByJobs(db, tenant)).seconds }],
 };
+
+interface UsedByJobs {
+  readonly jobs: number;
+  readonly seconds: number;
+  readonly limits: unknown;
+}
+/** Jobs that have not ended, and seconds for which workers have held them this month; and what is allowed. */
+async function usedByJobs(db: Queries, tenant: string): Promise<UsedByJobs> {
+  const rows = await db.$queryRaw<UsedByJobs[]>`
+    SELECT (SELECT count(*)::float8 FROM jobs
+            WHERE tenant_id = ${tenant} AND status NOT IN ('cancelled', 'succeeded', 'failed')) AS jobs,
+      (coalesce((SELECT sum(seconds) FROM compute_usage
+                 WHERE tenant_id = ${tenant} AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')), 0)
+        + coalesce((SELECT sum(extract(epoch FROM least(now(), lease_until) - claimed_at)) FROM jobs
+                    WHERE tenant_id = ${tenant} AND lease_token IS NOT NULL), 0))::float8 AS seconds,
+      (SELECT limits FROM tenants WHERE id = ${tenant}) AS limits`;
+  return rows[0]!;
+}
 
 async function usedBy(db: Queries, tenant: string, quota: Countable): Promise<number> {
   return (await USED[quota](db, tenant))[0]?.used ?? 0;
@@ -54,8 +66,7 @@ export async function requireRoom(
   const limited = (Object.keys(wanted) as Countable[]).filter((quota) => quotas[quota] !== null);
   if (limited.length === 0) return;
   // Two requests at once must not both take the last that is left.
-  if (!(await farFromLimits(tx, tenant, wanted, quotas)))
-    await tx.$queryRaw`SELECT 1 FROM tenants WHERE id = ${tenant} FOR NO KEY UPDATE`;
+  await tx.$queryRaw`SELECT 1 FROM tenants WHERE id = ${tenant} FOR NO KEY UPDATE`;
   for (const quota of limited) {
     const used = await usedBy(tx, tenant, quota);
     const limit = quotas[quota]!;
@@ -68,11 +79,15 @@ export async function requireRoom(
 /** More submissions than these are not in the air at a time: every one of them holds a connection of Postgres. */
 const FAR = 500;
 
-/** Jobs are taken one by one: as long as so many are left, submissions of a tenant need not wait for each other. */
-async function farFromLimits(tx: Queries, tenant: string, wanted: object, quotas: Quotas): Promise<boolean> {
-  const { concurrent_jobs: most } = quotas;
-  if (!('concurrent_jobs' in wanted)) return false;
-  return most === null || (most > FAR && (await usedBy(tx, tenant, 'concurrent_jobs')) + FAR < most);
+/**
+ * Jobs are taken one by one: as long as so many are left, submissions of a tenant need not wait for each other. null: nothing
+ * limits its jobs.
+ */
+export async function farFromLimits(db: Queries, tenant: string): Promise<boolean | null> {
+  const { jobs, seconds, limits } = await usedByJobs(db, tenant);
+  const { concurrent_jobs: most, compute_seconds_per_month: longest } = toQuotas(limits);
+  if (most === null && longest === null) return null;
+  return (most === null || jobs + FAR < most) && (longest === null || seconds < longest);
 }
 
 export async function usage(db: Queries, tenant: string): Promise<Usage> {

@@ -64,10 +64,10 @@ export class QueueEnd {
   #length = 0;
   #countedAt = 0;
 
-  /** Of a job that is in the queue since this very transaction. */
-  async place(tx: Queries, tenant: string, priority: number): Promise<number> {
-    if (this.#length > LONG && Date.now() - this.#countedAt < 1000) this.#add(tenant, priority, 1);
-    else await this.#count(tx);
+  /** Of a job that is about to be put into the queue. */
+  async place(db: Queries, tenant: string, priority: number): Promise<number> {
+    if (this.#length <= LONG || Date.now() - this.#countedAt >= 1000) await this.#count(db);
+    this.#add(tenant, priority, 1);
     const own = this.#waiting.get(tenant) ?? new Map<number, number>();
     // Of its own tenant's, those of lower priority come after it; of every other's, as many come before as of its own.
     const before = sum([...own].filter(([of]) => of >= priority).map(([, jobs]) => jobs));
@@ -81,11 +81,11 @@ export class QueueEnd {
     this.#length += jobs;
   }
 
-  async #count(tx: Queries): Promise<void> {
+  async #count(db: Queries): Promise<void> {
     // Others need not count meanwhile.
     this.#countedAt = Date.now();
-    // Times are kept in whole milliseconds: this very job's may be rounded up.
-    const rows = await tx.$queryRaw<{ tenant: string; priority: number; jobs: number }[]>`
+    // Times are kept in whole milliseconds: the latest may be rounded up.
+    const rows = await db.$queryRaw<{ tenant: string; priority: number; jobs: number }[]>`
       SELECT tenant_id AS tenant, priority, count(*)::int AS jobs FROM jobs
       WHERE status = 'queued' AND queued_at <= now() + interval '1 millisecond' GROUP BY tenant_id, priority`;
     this.#waiting = new Map();

@@ -166,17 +166,18 @@ export interface Keys {
   revoke(tenant: string | null, id: string): Promise<boolean>;
 }
 
+export interface NewAuditEntry {
+  readonly tenant: string;
+  readonly actor: string;
+  readonly action: string;
+  readonly target: string | null;
+  readonly status: number;
+  readonly address: string;
+  readonly requestId: string;
+}
 /** Kept for a year. */
 export interface Audit {
-  add(entry: {
-    readonly tenant: string;
-    readonly actor: string;
-    readonly action: string;
-    readonly target: string | null;
-    readonly status: number;
-    readonly address: string;
-    readonly requestId: string;
-  }): Promise<void>;
+  add(entry: NewAuditEntry): Promise<void>;
   /** Newest first; tenant null: of all. */
   list(options: PageOptions & { tenant: string | null }): Promise<Page<AuditEntry>>;
 }

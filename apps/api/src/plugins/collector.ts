@@ -10,7 +10,7 @@ import type { App, Deps, Limits } from '../types.js';
 /** Asked for at a time. */
 const BATCH = 100;
 /** Between two looks, at least: what wakes it is mostly not garbage. */
-const REST_MS = 250;
+const REST_MS = 1000;
 
 export function useCollector(app: App, { db, store }: Deps, { collectMs }: Limits): void {
   const remove = async (key: string): Promise<void> => {

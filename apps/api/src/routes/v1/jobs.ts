@@ -15,6 +15,7 @@ import { killPoint } from '@ntaa/config';
 import type { Once } from '@ntaa/db';
 import { Type } from 'typebox';
 import { checkJob, estimate, explainPlanned } from '../../job-checks.js';
+import { rememberedInputs } from '../../job-inputs.js';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
@@ -34,6 +35,7 @@ const accepted = (body: Job) => ({
 const tags = ['jobs'];
 
 export function jobRoutes(app: App, { db }: Deps): void {
+  const inputs = rememberedInputs(db);
   app.post(
     '/v1/jobs',
     {
@@ -61,11 +63,14 @@ export function jobRoutes(app: App, { db }: Deps): void {
         return estimate(body, dataset, space);
       }
       const create = async (once: Once<Job> | undefined): Promise<Job> => {
-        await checkJob(db, tenant, body);
+        await checkJob(db, tenant, body, inputs);
         const job = await db.jobs.create(tenant, body, once);
-        // Deleted, or not ready any more, since it was checked.
-        if (typeof job === 'string')
+        // Deleted, or not ready any more, since it was looked at.
+        if (typeof job === 'string') {
+          inputs.forget();
+          await checkJob(db, tenant, body);
           throw new ProblemError('conflict', `${body.dataset} has just been changed or deleted.`);
+        }
         killPoint('api.job-created');
         return job;
       };
