@@ -6,7 +6,7 @@ import { pictures } from './pictures.mjs';
 export const USERS = ['user pauses and resumes', 'user stops', 'user cancels', 'user uploads in parts'];
 
 /** A user who finds nothing to do for so long never does anything, ms. */
-const LIMIT = 180_000;
+const LIMIT = 300_000;
 /** Parts may be being joined by a server that died; another may try again after 150 s. */
 const JOINING = 200_000;
 
@@ -50,7 +50,7 @@ const kinds = {
   },
   /** Two parts, of which S3 wants the first to have 5 MiB; then the dataset that they become. */
   async 'user uploads in parts'({ model }) {
-    const archive = await pictures(6 * 2 ** 20);
+    const archive = await pictures({ padding: 6 * 2 ** 20 });
     const key = `upload-${model.uploads.size + 1}`;
     model.uploads.set(key, null);
     const once = { 'idempotency-key': key };

@@ -1,4 +1,5 @@
 /** This worker's help with one job of another: a forked child that stays for the job's pieces, and their leases. */
+import { killPoint } from '@ntaa/config';
 import type { PieceClaim, PieceLease, PieceTaker } from '@ntaa/db';
 import type { PieceSpec } from '@ntaa/adaptation';
 import type { Context } from './context.js';
@@ -65,11 +66,13 @@ export class Helping {
     try {
       let claim = first ?? (await this.#claim());
       while (claim) {
+        killPoint('worker.piece-claimed');
         this.#held = claim.lease;
         const answer = await this.#answerTo(claim.spec as PieceSpec);
         this.#held = null;
         this.#started = true;
         if (answer === null) return await pieces.release(claim.lease, !this.#left);
+        killPoint('worker.piece-answered');
         if (!(await pieces.complete(claim.lease, answer.result))) await pieces.late(this.jobId);
         claim = await this.#claim();
       }
