@@ -5,11 +5,11 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { deadline } from './clock.mjs';
+import { deadline, patience } from './clock.mjs';
 import { act } from './users.mjs';
 
 /** A fault that finds nothing to strike for so long never fires, ms. */
-const LIMIT = 300_000;
+const LIMIT = 180_000;
 /** Failures after which a job is left alone: five end it, rightly. */
 const ENOUGH = 2;
 
@@ -30,7 +30,7 @@ export async function sql(stack, text, values = []) {
 }
 
 async function until(what, look) {
-  for (const late = deadline(LIMIT); !late(); await sleep(100)) {
+  for (const late = patience(LIMIT); !late(); await sleep(100)) {
     const found = await look();
     if (found) return found;
   }

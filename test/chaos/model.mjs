@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
-import { deadline } from './clock.mjs';
+import { deadline, patience } from './clock.mjs';
 
 /** A request that is not answered for good within so many milliseconds is a broken promise. */
 const PATIENCE = 60_000;
@@ -120,7 +120,7 @@ export class Model {
     return [...this.jobs.values()].filter(({ done }) => !done);
   }
   async allEnded(limitMs) {
-    for (const late = deadline(limitMs); ; await sleep(300)) {
+    for (const late = patience(limitMs); ; await sleep(300)) {
       const open = await this.unfinished();
       if (open.length === 0) return;
       if (!late()) continue;

@@ -19,7 +19,7 @@ export async function makeRecipes({ seed, jobs, needs, upload }) {
     const more = { ...adapt, dataset: await upload(300) };
     const paradigm = 'linear-evaluation';
     recipes.push(
-      { name: 'search', request: { ...more, paradigm, budget: { max_candidates: 64 }, seed } },
+      { name: 'search', request: { ...more, paradigm, budget: { max_candidates: 40 }, seed } },
       { name: 'race', request: { ...more, budget: { max_candidates: 14 }, seed: RACING } },
     );
   }
