@@ -12,7 +12,7 @@ const JOINING = 200_000;
 
 /** A job that nobody has asked anything of, in one of these statuses; from now on it is asked this. */
 async function someJob(model, strike, statuses, asked) {
-  for (const late = patience(LIMIT); !late(); await sleep(100)) {
+  for (const late = patience(LIMIT); !late(); await sleep(300)) {
     const open = (await model.unfinished()).filter(
       ({ asked, last }) => asked === undefined && statuses.includes(last?.status),
     );
