@@ -6,6 +6,7 @@ import type { Context } from './context.js';
 import { LEASE } from './job-attempt.js';
 import { forkChild, type ForkedChild } from './forked.js';
 import type { HelpAssignment } from './protocol.js';
+import type { Scratch } from './scratch.js';
 
 /** Most pieces are done before their lease has to be renewed, ms. */
 const HEARTBEAT = 4000;
@@ -15,7 +16,7 @@ const PATIENCE = 60_000;
 
 export class Helping {
   readonly jobId: string;
-  /** Resolves when the child is gone and holds nothing any more. */
+  /** Resolves when the child is gone, and with it what it had on the disk. */
   readonly ended: Promise<void>;
   /** Resolves when it first finds nothing to do. */
   readonly first: Promise<void>;
@@ -31,8 +32,14 @@ export class Helping {
   #started = false;
   #rest: NodeJS.Timeout | undefined;
 
-  /** Begins with a piece that it has claimed. */
-  constructor(context: Context, taker: PieceTaker, assignment: HelpAssignment, claim: PieceClaim) {
+  /** Begins with a piece that it has claimed. `scratch`: the assignment's, removed at the end. */
+  constructor(
+    context: Context,
+    taker: PieceTaker,
+    assignment: HelpAssignment,
+    claim: PieceClaim,
+    scratch: Scratch,
+  ) {
     this.jobId = assignment.jobId;
     this.#context = context;
     this.#taker = taker;
@@ -49,7 +56,7 @@ export class Helping {
       (error) => context.log.warn({ job: this.jobId, err: error }, 'could not help'),
     );
     context.log.info({ job: this.jobId, pid: this.#child.pid }, 'helping');
-    this.ended = this.#end();
+    this.ended = this.#end(scratch);
     this.first = this.work(claim);
   }
 
@@ -118,9 +125,12 @@ export class Helping {
     if (!kept && this.#held === held && this.#started) this.#child.kill();
   }
 
-  async #end(): Promise<void> {
+  async #end(scratch: Scratch): Promise<void> {
     const { stderr, killed } = await this.#child.ended;
     this.#gone = true;
+    await scratch.remove().catch((error: unknown) => {
+      this.#context.log.warn({ job: this.jobId, err: error }, 'a scratch folder stays until the next start');
+    });
     this.#context.log.info({ job: this.jobId, ...(!killed && { stderr }) }, 'helped');
   }
 }
