@@ -54,7 +54,7 @@ async function measure() {
   const archive = await archiveOf(values.set, folder);
   const rows = [];
   for (const workers of numbers(values.workers)) {
-    const stack = await startStack(empty(String(workers)), { apis: 1, workers, worker: { NTAA_THREADS: '1' } }); // prettier-ignore
+    const stack = await startStack(empty(String(workers)), { apis: 1, workers, worker: () => ({ NTAA_THREADS: '1' }) }); // prettier-ignore
     try {
       const client = new NtaaClient({ baseUrl: stack.urls[0], apiKey: stack.key });
       const { id } = await client.uploadDataset(archive, { name: values.set });

@@ -29,3 +29,11 @@ export function deadline(milliseconds) {
   const end = elapsed() + milliseconds;
   return () => elapsed() > end;
 }
+
+let slowness = 1;
+/** How many times slower than usual this machine is: what is waited for takes that much longer. */
+export function beSlow(times) {
+  slowness = times;
+}
+/** A deadline for what takes processor time, and no promise of the service. */
+export const patience = (milliseconds) => deadline(milliseconds * slowness);

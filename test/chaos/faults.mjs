@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { deadline } from './clock.mjs';
+import { deadline, patience } from './clock.mjs';
 import { act } from './users.mjs';
 
 /** A fault that finds nothing to strike for so long never fires, ms. */
@@ -30,7 +30,7 @@ export async function sql(stack, text, values = []) {
 }
 
 async function until(what, look) {
-  for (const late = deadline(LIMIT); !late(); await sleep(50)) {
+  for (const late = patience(LIMIT); !late(); await sleep(100)) {
     const found = await look();
     if (found) return found;
   }
@@ -45,13 +45,35 @@ function busyWorker(stack, asleep) {
       WHERE lease_token IS NOT NULL AND lease_until > now() + interval '12 seconds' AND failures <= $1
       ORDER BY failures, id`, [ENOUGH]); // prettier-ignore
     for (const job of jobs) {
-      const worker = stack.parts.worker.find(
-        (part) => job.worker === `${hostname()}-${part.pid}` && part.alive,
-      );
+      const worker = stack.parts.worker.find((part) => job.worker === nameOf(part) && part.alive);
       if (worker && !asleep.has(worker)) return { worker, job };
     }
   });
 }
+
+/** A worker at a piece of another's job, some time after it took it; and that piece. */
+async function busyHelper({ stack, strike }) {
+  const look = async (worker) => {
+    const held = await sql(stack, `
+      SELECT p.worker, p.lease_token, p.lease_until FROM pieces p JOIN jobs j ON j.id = p.job_id
+      WHERE p.worker IS DISTINCT FROM j.worker AND p.worker = coalesce($1, p.worker)
+        AND p.lease_until > now() AND p.lease_until < 'infinity' ORDER BY p.claimed_at DESC`, [worker]); // prettier-ignore
+    for (const piece of held) {
+      const worker = stack.parts.worker.find((part) => piece.worker === nameOf(part) && part.alive);
+      if (worker && !asleep.has(worker)) return { worker, piece };
+    }
+  };
+  return until('worker at a piece of another’s job', async () => {
+    const found = await look(null);
+    if (!found) return;
+    // In the middle of its first, or of one of those that follow.
+    await sleep(strike * 3000);
+    return look(nameOf(found.worker));
+  });
+}
+
+/** What a worker calls itself in leases. */
+const nameOf = (part) => `${hostname()}-${part.pid}`;
 
 /** Trainers and decoders: the children of a worker. */
 function childrenOf(pid) {
@@ -101,6 +123,34 @@ const kinds = {
       asleep.delete(worker);
     }
   },
+  async 'helper-kill'(context) {
+    const { worker, piece } = await busyHelper(context);
+    worker.child.kill('SIGKILL');
+    if (!(await isHeld(context.stack, piece))) return 'missed';
+  },
+  /** Stopped past the lease of its piece, with or without its child, and woken up: its answer must be refused. */
+  async 'helper-sleep'(context) {
+    const { stack, strike } = context;
+    const { worker, piece } = await busyHelper(context);
+    asleep.add(worker);
+    const { child } = worker;
+    const pids = strike < 0.5 ? [child.pid, ...childrenOf(child.pid)] : [child.pid];
+    try {
+      for (const pid of pids) signal(pid, 'SIGSTOP');
+      if (!(await isHeld(stack, piece))) return 'missed';
+      await until('end of the lease of a helper that slept', async () => {
+        for (const pid of pids) signal(pid, 'SIGSTOP');
+        const [{ over }] = await sql(stack, `
+          SELECT now() > $2::timestamptz + interval '1 second' AND NOT EXISTS (
+            SELECT FROM pieces WHERE lease_token = $1 AND lease_until > now()) AS over`,
+          [piece.lease_token, piece.lease_until]); // prettier-ignore
+        return over;
+      });
+    } finally {
+      for (const pid of pids) signal(pid, 'SIGCONT');
+      asleep.delete(worker);
+    }
+  },
   /** While it answers a submission, or one that is repeated. */
   async 'api-kill'({ stack, model, strike }) {
     const i = strike < 0.5 ? 0 : 1;
@@ -125,6 +175,9 @@ const kinds = {
   's3-timeouts': (context) => s3Trouble('timeouts', context),
   's3-truncated': (context) => s3Trouble('truncated', context),
 };
+
+const isHeld = async (stack, { lease_token: token }) =>
+  (await sql(stack, 'SELECT 1 FROM pieces WHERE lease_token = $1', [token])).length > 0;
 
 async function restart(part, how) {
   await part.usable();

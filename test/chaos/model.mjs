@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHash } from 'node:crypto';
-import { deadline } from './clock.mjs';
+import { deadline, patience } from './clock.mjs';
 
 /** A request that is not answered for good within so many milliseconds is a broken promise. */
 const PATIENCE = 60_000;
@@ -110,17 +110,18 @@ export class Model {
 
   /** Jobs that are promised and not known to have ended. */
   async unfinished() {
+    const answer = await this.ask('GET', '/v1/jobs?limit=100');
+    const listed = answer?.status === 200 ? JSON.parse(answer.bytes.toString()).data : [];
+    const found = new Map(listed.map((job) => [job.id, job]));
     for (const job of this.jobs.values()) {
-      if (job.done || job.id === null) continue;
-      const answer = await this.ask('GET', `/v1/jobs/${job.id}`);
-      if (answer?.status !== 200) continue;
-      job.last = JSON.parse(answer.bytes.toString());
+      if (job.done || !found.has(job.id)) continue;
+      job.last = found.get(job.id);
       job.done = TERMINAL.has(job.last.status);
     }
     return [...this.jobs.values()].filter(({ done }) => !done);
   }
   async allEnded(limitMs) {
-    for (const late = deadline(limitMs); ; await sleep(300)) {
+    for (const late = patience(limitMs); ; await sleep(1000)) {
       const open = await this.unfinished();
       if (open.length === 0) return;
       if (!late()) continue;

@@ -4,12 +4,12 @@ import sharp from 'sharp';
 import { ZipFile } from 'yazl';
 
 /**
- * An archive of ninety 8 px pictures of three classes, which differ in which rows are bright.
- * @param padding bytes of a file that is no picture.
+ * An archive of 8 px pictures of three classes, which differ in which rows are bright.
+ * @param options `count` of them; `padding`: bytes of a file that is no picture.
  */
-export async function pictures(padding = 0) {
+export async function pictures({ count = 90, padding = 0 }) {
   const zip = new ZipFile();
-  for (let i = 0; i < 90; i++) {
+  for (let i = 0; i < count; i++) {
     const bright = (pixel) => (pixel >> 3) % 3 === i % 3;
     const pixels = Array.from({ length: 64 }, (_, p) => (bright(p) ? 180 : 60) + ((p * 7 + i * 13) % 40));
     const png = sharp(Buffer.from(pixels), { raw: { width: 8, height: 8, channels: 1 } }).png();

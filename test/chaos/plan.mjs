@@ -5,12 +5,23 @@ import { S3_TROUBLE } from './proxy.mjs';
 import { USERS } from './users.mjs';
 
 const KINDS = [
-  ...['worker-kill', 'trainer-kill', 'worker-sleep', 'api-kill', 'redis-flush', 'redis-kill'],
+  ...['worker-kill', 'trainer-kill', 'worker-sleep', 'helper-kill', 'helper-sleep'],
+  ...['api-kill', 'redis-flush', 'redis-kill'],
   ...['postgres-fast', 'postgres-immediate'],
   ...S3_TROUBLE.map((kind) => `s3-${kind}`),
   ...KILL_POINTS.map((name) => `at ${name}`),
   ...USERS,
 ];
+
+/** Faults that strike where workers help with each other's jobs: by the recipe (recipes.mjs) whose jobs give them something to do. */
+const AT_HELPERS = {
+  ...{ 'helper-kill': 'search', 'helper-sleep': 'search', 'at worker.pieces-offered': 'search' },
+  ...{ 'at worker.piece-claimed': 'search', 'at worker.piece-answered': 'search' },
+  ...{ 'at trainer.results-taken': 'search', 'at helper.result-stored': 'race' },
+};
+/** null: any job will do. A helper is struck at whatever it does. */
+export const needOf = ({ kind, strike }) =>
+  kind.startsWith('helper-') && strike > 0.8 ? 'race' : (AT_HELPERS[kind] ?? null);
 
 /**
  * @returns faults in order: `kind`; `pauseMs` before it; `strike`, 0..1, for the fault to place itself with (which server,

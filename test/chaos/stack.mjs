@@ -147,11 +147,18 @@ const tells = (child) =>
 
 /**
  * @param folder an empty one; everything is kept in it. `durable`: commits wait for the disk; `apiFlags`: Node's, for the
- *   API servers; `statements`: Postgres counts them; `worker`: variables of the workers.
+ *   API servers; `statements`: Postgres counts them; `worker`: variables of a worker, by its place.
  */
 export async function startStack(
   folder,
-  { apis = 2, workers = 2, durable = false, statements = false, apiFlags = [], worker: workerEnv = {} } = {},
+  {
+    apis = 2,
+    workers = 2,
+    durable = false,
+    statements = false,
+    apiFlags = [],
+    worker: workerEnv = () => ({}),
+  } = {},
 ) {
   chmodSync(folder, 0o755);
   const [pgPort, redisPort, s3Port, proxyPort, ...apiPorts] = await freePorts(4 + apis);
@@ -206,10 +213,12 @@ export async function startStack(
   );
   await Promise.all(api.map((part) => part.usable()));
   const worker = Array.from({ length: workers }, (_, i) =>
-    node(`worker-${i + 1}`, 'apps/worker/lib/main.js', workerEnv),
+    node(`worker-${i + 1}`, 'apps/worker/lib/main.js', workerEnv(i)),
   );
   await Promise.all(worker.map((part) => part.usable()));
   const parts = { postgres, redis, s3, api, worker };
+  let workersEnded;
+  const stopWorkers = () => (workersEnded ??= end(worker));
   return {
     ...{ folder, logs, kills, parts, proxy, databaseUrl, redisPort, key: KEY },
     urls: apiPorts.map((port) => `http://127.0.0.1:${port}`),
@@ -219,16 +228,22 @@ export async function startStack(
       credentials: { accessKeyId: ACCESS.AWS_ACCESS_KEY_ID, secretAccessKey: ACCESS.AWS_SECRET_ACCESS_KEY },
     },
     scratch: worker.map(({ name }) => join(folder, name, 'scratch')),
+    /** Resolves with how each worker ended. */
+    stopWorkers,
     /** Ends service, then servers. Resolves with how each process of the service ended. */
     async stop() {
-      const ends = {};
-      for (const part of [...worker, ...api]) part.child.kill('SIGCONT');
-      await Promise.all([...worker, ...api].map(async (part) => (ends[part.name] = await part.stop())));
+      const [workers, apis] = await Promise.all([stopWorkers(), end(api)]);
       proxy.close();
       await Promise.all([postgres.stop('SIGINT'), redis.stop(), s3.stop()]);
-      return ends;
+      return { ...workers, ...apis };
     },
   };
+}
+
+/** How each of them ended that was asked to, by name. */
+async function end(parts) {
+  for (const part of parts) part.child.kill('SIGCONT');
+  return Object.fromEntries(await Promise.all(parts.map(async (part) => [part.name, await part.stop()])));
 }
 
 /** It refuses to run as root: there, it runs as the user that its package made. */

@@ -1,6 +1,6 @@
 /** What users do while things go wrong: each of these is planned and dealt like a fault, and goes on until it has its answer. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { deadline } from './clock.mjs';
+import { patience } from './clock.mjs';
 import { pictures } from './pictures.mjs';
 
 export const USERS = ['user pauses and resumes', 'user stops', 'user cancels', 'user uploads in parts'];
@@ -12,7 +12,7 @@ const JOINING = 200_000;
 
 /** A job that nobody has asked anything of, in one of these statuses; from now on it is asked this. */
 async function someJob(model, strike, statuses, asked) {
-  for (const late = deadline(LIMIT); !late(); await sleep(100)) {
+  for (const late = patience(LIMIT); !late(); await sleep(300)) {
     const open = (await model.unfinished()).filter(
       ({ asked, last }) => asked === undefined && statuses.includes(last?.status),
     );
@@ -50,7 +50,7 @@ const kinds = {
   },
   /** Two parts, of which S3 wants the first to have 5 MiB; then the dataset that they become. */
   async 'user uploads in parts'({ model }) {
-    const archive = await pictures(6 * 2 ** 20);
+    const archive = await pictures({ padding: 6 * 2 ** 20 });
     const key = `upload-${model.uploads.size + 1}`;
     model.uploads.set(key, null);
     const once = { 'idempotency-key': key };
@@ -61,7 +61,7 @@ const kinds = {
     if (!begun) return;
     const { id } = JSON.parse(begun.bytes.toString());
     let parts = [];
-    for (const late = deadline(LIMIT); ; await sleep(200)) {
+    for (const late = patience(LIMIT); ; await sleep(200)) {
       parts = (await model.get(`/v1/uploads/${id}`)).parts.filter(({ received }) => !received);
       if (parts.length === 0) break;
       if (late()) return model.violate(`${id} still lacks ${parts.length} parts`);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Elsewhere, ObjectRef } from '@ntaa/adaptation';
+import { killPoint } from '@ntaa/config';
 import { JobError } from '@ntaa/contracts';
 import type { JobLink } from './link.js';
 import type { WorkStore } from './work-store.js';
@@ -33,7 +34,11 @@ export function elsewhere(
     ...pieceObjects(jobId, store),
     helpers: () => ask({ ask: 'helpers' }),
     offer: (pieces) => ask({ ask: 'offer', pieces }),
-    next: (step) => ask({ ask: 'next', ...step }),
+    async next(step) {
+      const found = await ask<Awaited<ReturnType<Elsewhere['next']>>>({ ask: 'next', ...step });
+      if (found.done.length > 0) killPoint('trainer.results-taken');
+      return found;
+    },
     withdraw: () => ask({ ask: 'withdraw' }),
   };
 }

@@ -8,7 +8,7 @@ import { engineKey } from './engine-key.js';
 import { Helping } from './helping.js';
 import { LEASE } from './job-attempt.js';
 import { hasRoomForTwo } from './offers.js';
-import { withScratch } from './scratch.js';
+import { makeScratch, type Scratch } from './scratch.js';
 import type { Slots } from './slots.js';
 
 /** Before a wake-up that found no place here is given to another worker, ms. */
@@ -51,17 +51,17 @@ async function begin(
   const { pieces } = context.db;
   const claim = await pieces.claim(jobId, taker, LEASE);
   if (!claim) return null;
-  return new Promise((resolve, reject) => {
-    const stay = withScratch(context.scratch, async (scratch) => {
-      const assignment = await assembleHelp(context, jobId, { scratch, gpu });
-      if (!assignment) return resolve(null);
-      const helping = new Helping(context, taker, assignment, claim);
-      resolve(helping);
-      await helping.ended;
-    });
-    stay.catch(async (error: unknown) => {
-      await pieces.release(claim.lease, true).catch(() => undefined);
-      reject(error as Error);
-    });
-  });
+  let scratch: Scratch | undefined;
+  let helping: Helping | null = null;
+  try {
+    scratch = await makeScratch(context.scratch);
+    const assignment = await assembleHelp(context, jobId, { scratch: scratch.folder, gpu });
+    helping = assignment && new Helping(context, taker, assignment, claim, scratch);
+    return helping;
+  } catch (error) {
+    await pieces.release(claim.lease, true).catch(() => undefined);
+    throw error;
+  } finally {
+    if (!helping) await scratch?.remove();
+  }
 }

@@ -1,4 +1,5 @@
 import { Helper } from '@ntaa/adaptation';
+import { killPoint } from '@ntaa/config';
 import { initEngine } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
 import { pieceObjects } from './elsewhere.js';
@@ -14,9 +15,12 @@ export async function help(assignment: HelpAssignment, link: IpcLink): Promise<n
   const space = assignment.supernet ? (await loadSupernet(assignment, store)).space : tinySpace;
   const { data } = await fetchData(assignment, store, space, () => undefined);
   const { jobId, request, threads } = assignment;
-  const helper = await Helper.start({
-    ...{ data, seed: request.seed ?? 0, threads },
-    ...pieceObjects(jobId, store),
-  });
+  const objects = pieceObjects(jobId, store);
+  const put: typeof objects.put = async (bytes) => {
+    const stored = await objects.put(bytes);
+    killPoint('helper.result-stored');
+    return stored;
+  };
+  const helper = await Helper.start({ data, seed: request.seed ?? 0, threads, ...objects, put });
   for (;;) link.answer(await helper.work(await link.piece()));
 }

@@ -1,10 +1,12 @@
 /** This worker's help with one job of another: a forked child that stays for the job's pieces, and their leases. */
+import { killPoint } from '@ntaa/config';
 import type { PieceClaim, PieceLease, PieceTaker } from '@ntaa/db';
 import type { PieceSpec } from '@ntaa/adaptation';
 import type { Context } from './context.js';
 import { LEASE } from './job-attempt.js';
 import { forkChild, type ForkedChild } from './forked.js';
 import type { HelpAssignment } from './protocol.js';
+import type { Scratch } from './scratch.js';
 
 /** Most pieces are done before their lease has to be renewed, ms. */
 const HEARTBEAT = 4000;
@@ -14,7 +16,7 @@ const PATIENCE = 60_000;
 
 export class Helping {
   readonly jobId: string;
-  /** Resolves when the child is gone and holds nothing any more. */
+  /** Resolves when the child is gone, and with it what it had on the disk. */
   readonly ended: Promise<void>;
   /** Resolves when it first finds nothing to do. */
   readonly first: Promise<void>;
@@ -30,8 +32,14 @@ export class Helping {
   #started = false;
   #rest: NodeJS.Timeout | undefined;
 
-  /** Begins with a piece that it has claimed. */
-  constructor(context: Context, taker: PieceTaker, assignment: HelpAssignment, claim: PieceClaim) {
+  /** Begins with a piece that it has claimed. `scratch`: the assignment's, removed at the end. */
+  constructor(
+    context: Context,
+    taker: PieceTaker,
+    assignment: HelpAssignment,
+    claim: PieceClaim,
+    scratch: Scratch,
+  ) {
     this.jobId = assignment.jobId;
     this.#context = context;
     this.#taker = taker;
@@ -48,7 +56,7 @@ export class Helping {
       (error) => context.log.warn({ job: this.jobId, err: error }, 'could not help'),
     );
     context.log.info({ job: this.jobId, pid: this.#child.pid }, 'helping');
-    this.ended = this.#end();
+    this.ended = this.#end(scratch);
     this.first = this.work(claim);
   }
 
@@ -65,11 +73,13 @@ export class Helping {
     try {
       let claim = first ?? (await this.#claim());
       while (claim) {
+        killPoint('worker.piece-claimed');
         this.#held = claim.lease;
         const answer = await this.#answerTo(claim.spec as PieceSpec);
         this.#held = null;
         this.#started = true;
         if (answer === null) return await pieces.release(claim.lease, !this.#left);
+        killPoint('worker.piece-answered');
         if (!(await pieces.complete(claim.lease, answer.result))) await pieces.late(this.jobId);
         claim = await this.#claim();
       }
@@ -115,9 +125,12 @@ export class Helping {
     if (!kept && this.#held === held && this.#started) this.#child.kill();
   }
 
-  async #end(): Promise<void> {
+  async #end(scratch: Scratch): Promise<void> {
     const { stderr, killed } = await this.#child.ended;
     this.#gone = true;
+    await scratch.remove().catch((error: unknown) => {
+      this.#context.log.warn({ job: this.jobId, err: error }, 'a scratch folder stays until the next start');
+    });
     this.#context.log.info({ job: this.jobId, ...(!killed && { stderr }) }, 'helped');
   }
 }

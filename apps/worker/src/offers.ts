@@ -1,6 +1,7 @@
 /** The pieces of a job's work that its own worker offers to others: questions of the trainer, answered from the database. */
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
+import { killPoint } from '@ntaa/config';
 import type { Lease } from '@ntaa/db';
 import type { Context } from './context.js';
 import { engineKey } from './engine-key.js';
@@ -30,6 +31,7 @@ export async function answerPieces(
       // One who comes for less than two pieces comes late.
       const wake = Math.min(Math.ceil(offered.length / 2), await helpers(context));
       await pieces.offer(lease, offered, wake);
+      killPoint('worker.pieces-offered');
       return offered.map(({ id }) => id);
     }
     case 'next':

@@ -6,14 +6,25 @@ import { join } from 'node:path';
 // Folders are named HOST~PID~UUID, so that a starting worker can tell which of them nobody uses any more.
 const host = hostname().replace(/[^A-Za-z0-9.-]/g, '-');
 
-/** Runs `use` with an empty folder under `root`, which is removed afterwards whatever happens. */
-export async function withScratch<T>(root: string, use: (folder: string) => Promise<T>): Promise<T> {
+export interface Scratch {
+  readonly folder: string;
+  remove(): Promise<void>;
+}
+
+/** An empty folder under `root`, to be removed by whoever asked for it. */
+export async function makeScratch(root: string): Promise<Scratch> {
   const folder = join(root, `${host}~${process.pid}~${randomUUID()}`);
   await mkdir(folder, { recursive: true, mode: 0o700 });
+  return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
+}
+
+/** Runs `use` with an empty folder under `root`, which is removed afterwards whatever happens. */
+export async function withScratch<T>(root: string, use: (folder: string) => Promise<T>): Promise<T> {
+  const { folder, remove } = await makeScratch(root);
   try {
     return await use(folder);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await remove();
   }
 }
 

@@ -19,6 +19,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vite
 import yazl from 'yazl';
 import { startStack, type TestStack } from '../../../test/setup/stack.js';
 import type { Context } from './context.js';
+import { engineKey } from './engine-key.js';
+import { helpJobs } from './help-jobs.js';
+import { Slots } from './slots.js';
 import { startSupervisor, type Supervisor } from './supervisor.js';
 import { validateDataset } from './validate-dataset.js';
 
@@ -344,6 +347,32 @@ it('tries a job that does not fit into memory again with half the batch, once', 
       detail: expect.stringMatching(/trying again with batches of half/),
     },
   ]);
+});
+
+it('has removed what a helper had on the disk when it has left', async () => {
+  const { port } = tarPit.address() as AddressInfo;
+  const slots = new Slots([], () => undefined);
+  const help = helpJobs(contextWith(port), slots, queue);
+  await builtin();
+  const request: AdaptRequest = {
+    kind: 'adapt',
+    task: 'classification',
+    dataset: (await readyDataset()) as 'ds_',
+  };
+  const { id } = (await db.jobs.create(TENANT, request)) as { id: string };
+  const { lease } = (await db.jobs.claim(id, 'other-1', 60_000))!;
+  const caught = once(tarPit, 'caught');
+  const engine = engineKey({ kind: 'wasm', name: 'wasm' });
+  await db.pieces.offer(lease, [{ id: 'a', engine, spec: {} }], 0);
+  const handled = help(id, new AbortController().signal);
+  await caught;
+  const [folderOfHelper] = await readdir(join(folder, 'scratch'));
+  // As many as decoded images would be: removing them takes a while.
+  const names = Array.from({ length: 5000 }, (_, i) => join(folder, 'scratch', folderOfHelper!, `${i}`));
+  await Promise.all(names.map((name) => writeFile(name, '')));
+  await slots.close();
+  expect(await readdir(join(folder, 'scratch'))).toEqual([]);
+  await handled;
 });
 
 it('kills its trainer and writes nothing when the lease is lost', async () => {

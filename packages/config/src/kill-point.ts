@@ -10,8 +10,13 @@ export const KILL_POINTS = [
   'worker.lease-claimed',
   'worker.checkpoint-recorded',
   'worker.job-succeeded',
+  'worker.pieces-offered',
+  'worker.piece-claimed',
+  'worker.piece-answered',
   'trainer.checkpoint-stored',
   'trainer.model-stored',
+  'trainer.results-taken',
+  'helper.result-stored',
 ] as const;
 export type KillPoint = (typeof KILL_POINTS)[number];
 
