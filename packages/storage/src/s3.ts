@@ -102,10 +102,12 @@ export function s3Store(settings: S3Settings): ObjectStore {
       let batch: { Key: string }[] = [];
       const flush = async () => {
         if (batch.length === 0) return;
-        const { Errors } = await client.send(
+        const { Errors = [] } = await client.send(
           new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects: batch, Quiet: true } }),
         );
-        if (Errors?.[0]) throw new Error(`${Errors[0].Key} could not be deleted: ${Errors[0].Message}`);
+        // As above: another who deletes the same folder may have come first.
+        const failed = Errors.find(({ Code }) => Code !== 'NoSuchKey');
+        if (failed) throw new Error(`${failed.Key} could not be deleted: ${failed.Message}`);
         batch = [];
       };
       for await (const { key } of list(prefix)) if (batch.push({ Key: key }) === 1000) await flush();

@@ -161,6 +161,15 @@ describe.each(hasS3 ? (['files', 's3'] as const) : (['files'] as const))('object
     expect(await keys(`${root}/none/`)).toEqual([]);
   });
 
+  test('several delete the same folder at once, and none fails for what another has deleted', async () => {
+    for (let round = 0; round < 5; round++) {
+      const names = Array.from({ length: 20 }, (_, i) => `${root}/shared/${i % 3}/${i}`);
+      await Promise.all(names.map((name) => store.put(name, Buffer.from(name))));
+      await Promise.all(Array.from({ length: 4 }, () => store.deletePrefix(`${root}/shared/`)));
+      expect(await keys(`${root}/shared/`)).toEqual([]);
+    }
+  });
+
   test('lists by prefix, in order; deletes by folder', async () => {
     for (const name of ['d/2', 'd/10', 'd/sub/x', 'dd/1'])
       await store.put(`${root}/list/${name}`, Buffer.from(name));
