@@ -1,5 +1,5 @@
 /** The supervisor's end of the line: one forked child, its messages handled one after the other, its end explained. */
-import { execFile, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { constants, setPriority } from 'node:os';
 import type { PieceSpec } from '@ntaa/adaptation';
 import type { Wanted } from '@ntaa/db';
@@ -29,16 +29,6 @@ export interface ChildEnd {
 }
 
 /**
- * Training takes every cycle that it gets: whoever answers users or renews leases on the same machine comes first. On Linux
- * the lowest priority still lets a process finish its slice before one that wakes up; a process scheduled when idle
- * does not. Only a command can ask for that, and where there is none the priority has to do.
- */
-function stepBack(pid: number): void {
-  setPriority(pid, constants.priority.PRIORITY_LOW);
-  if (process.platform === 'linux') execFile('chrt', ['-a', '-i', '-p', '0', String(pid)], () => undefined);
-}
-
-/**
  * Forks the built child and hands it `assignment`. `handle` is called for each of its messages, in order; messages
  * with an id are acknowledged when it resolves, with what it resolves to. When it rejects the message is refused and, unless it has an id,
  * the child is killed: `refused` then hears why.
@@ -54,7 +44,8 @@ export function forkChild(
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     env: environment(assignment),
   });
-  if (child.pid !== undefined) stepBack(child.pid);
+  // Training takes every cycle that it gets: whoever answers users or renews leases on the same machine comes first.
+  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
   let stderr = '';
   let killed = false;
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
