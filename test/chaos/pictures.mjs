@@ -7,7 +7,7 @@ import { ZipFile } from 'yazl';
  * An archive of 8 px pictures of three classes, which differ in which rows are bright.
  * @param options `count` of them; `padding`: bytes of a file that is no picture.
  */
-export async function pictures({ count = 90, padding = 0 }) {
+export async function pictures({ count = 90, padding = 0 } = {}) {
   const zip = new ZipFile();
   for (let i = 0; i < count; i++) {
     const bright = (pixel) => (pixel >> 3) % 3 === i % 3;
