@@ -1,8 +1,8 @@
 // E5: without training a weight. Linear evaluation (a frozen supernet, a closed-form probe for every candidate) from the
 // built-in supernet and from one pretrained on the target's own training images without their labels, beside the supervised
-// job: quality, and seconds of the search.
+// job. What it saves in time depends on the clock and is measured by `npm run bench -- linear`.
 
-/** Epochs of the pretraining without labels: image passes cost it about what they cost the supervised transfer. */
+/** Of the pretraining without labels. */
 const UNLABELLED_EPOCHS = 20;
 
 export async function experiment(lab, seeds) {
@@ -11,7 +11,6 @@ export async function experiment(lab, seeds) {
     if (!arms.has(name)) arms.set(name, { name, about, results: [] });
     arms.get(name).results.push(result);
   };
-  const times = [];
   for (const seed of seeds) {
     const supervised = await lab.job(seed);
     add('supervised', 'the supervised job', supervised);
@@ -24,7 +23,6 @@ export async function experiment(lab, seeds) {
       await lab.probed(seed, own),
     );
     add('random', 'linear evaluation of random weights', await lab.probed(seed, lab.random(seed)));
-    times.push({ seed, supervised: supervised.seconds, linear: builtin.seconds, pretraining: own.seconds });
   }
   return {
     title: 'E5: linear evaluation and pretraining without labels',
@@ -35,23 +33,6 @@ export async function experiment(lab, seeds) {
       ['self-supervised', 'random', 'pretraining without labels, on the target itself'],
       ['linear', 'self-supervised', 'formula-driven images with labels against the target without'],
     ],
-    notes: seconds(times),
+    notes: ['What linear evaluation saves in time is measured by `npm run bench -- linear` (docs/tasks.md).'],
   };
-}
-
-/** Search: what comes before finetuning, transfer and candidates; of linear evaluation, candidates and the finalists' probes. */
-function seconds(times) {
-  const row = ({ seed, supervised, linear, pretraining }) => {
-    const searched = (supervised.transfer ?? 0) + (supervised.search ?? 0);
-    const probed = (linear.search ?? 0) + (linear.race ?? 0);
-    const shown = [searched, probed, searched / probed, pretraining].map((value) => value.toFixed(1));
-    return `| ${seed} | ${shown.join(' | ')} |`;
-  };
-  return [
-    'Seconds of one run each, on a machine that may have done other work beside it:',
-    '',
-    '| seed | supervised search | linear evaluation | times as fast | pretraining without labels |',
-    '|---|---|---|---|---|',
-    ...times.map(row),
-  ];
 }

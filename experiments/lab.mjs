@@ -193,23 +193,22 @@ class Lab {
     });
   }
 
-  /** A supernet pretrained from random weights on the seed's training images, their labels unread. `{ of, tensors, seconds }`. */
+  /** A supernet pretrained from random weights on the seed's training images, their labels unread: `{ of, tensors }`. */
   async unlabelled(seed, epochs) {
     const kept = await this.cached({ what: 'unlabelled', seed, epochs }, async () => {
       const data = await this.target(seed);
       const { augmentation } = taskFor('self-supervised');
       const labels = { labels: [], labelOf: new Float32Array(data.labelOf.length).fill(NaN) };
-      const began = Date.now();
       const { tensors } = await pretrain({
         data: { ...data, ...labels, policy: { ...data.policy, ...augmentation } },
-        ...{ paradigm: 'self-supervised', space: this.space, seed, startedAt: began, ports: idle() },
+        ...{ paradigm: 'self-supervised', space: this.space, seed, startedAt: Date.now(), ports: idle() },
         ...{ budget: { max_epochs: epochs }, threads: this.threads },
       });
       const supernet = Buffer.from(writeSafetensors(tensors, {})).toString('base64');
-      return { supernet, seconds: (Date.now() - began) / 1000 };
+      return { supernet };
     });
     const { tensors } = readSafetensors(Buffer.from(kept.supernet, 'base64'));
-    return { of: `unlabelled ${seed} ${epochs}`, tensors, seconds: kept.seconds };
+    return { of: `unlabelled ${seed} ${epochs}`, tensors };
   }
 
   /** Weights of the seed, as they are before any training. */
