@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { NtaaClient } from '../packages/client/lib/index.js';
-import { missingServers, startStack } from '../test/chaos/stack.mjs';
+import { requireServers, startStack } from '../test/chaos/stack.mjs';
 import { archiveOf } from './peers/datasets.mjs';
 
 const { values } = parseArgs({
@@ -35,11 +35,7 @@ const shape = () => ({
   rounds: Number(values.rounds),
   pieces: Number(values.pieces),
 });
-const missing = missingServers();
-if (missing.length) {
-  console.log(`Not here: ${missing.join(', ')}. Run scripts/test-services.sh.`);
-  process.exit(2);
-}
+requireServers();
 const folder = mkdtempSync(join(tmpdir(), 'ntaa-fanout-'));
 chmodSync(folder, 0o755);
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));

@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { openQueue } from '../packages/queue/lib/index.js';
 import { pictures } from '../test/chaos/pictures.mjs';
-import { missingServers, startStack } from '../test/chaos/stack.mjs';
+import { requireServers, startStack } from '../test/chaos/stack.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -34,11 +34,7 @@ const [watchers, rate, seconds, tenants, warm] = ['watchers', 'rate', 'seconds',
 const KEYS = 2;
 /** Jobs that train while the others come; two of three watchers watch them. */
 const TRAINING = 12;
-const missing = missingServers();
-if (missing.length) {
-  console.log(`Not here: ${missing.join(', ')}. Run scripts/test-services.sh.`);
-  process.exit(2);
-}
+requireServers();
 const folder = mkdtempSync(join(tmpdir(), 'ntaa-load-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => process.exit(130));

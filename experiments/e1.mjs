@@ -1,15 +1,12 @@
 // E1: at equal multiply-accumulates and equal image passes, is adapting architecture and weights together better than
 // what else one could do with the same budget?
 import { largest } from '../packages/nas/lib/index.js';
+import { collectArms } from './arms.mjs';
 import { sourceBest } from './source.mjs';
 
 export async function experiment(lab, seeds) {
   const source = lab.without.includes('wpf-source-best') ? undefined : await sourceBest(lab);
-  const arms = new Map();
-  const add = (name, about, result) => {
-    if (!arms.has(name)) arms.set(name, { name, about, results: [] });
-    arms.get(name).results.push(result);
-  };
+  const { add, list } = collectArms();
   const arm = async (name, about, result) => {
     if (!lab.without.includes(name)) add(name, about, await result());
   };
@@ -45,7 +42,7 @@ export async function experiment(lab, seeds) {
   }
   return {
     title: 'E1: quality at equal multiply-accumulates and equal image passes',
-    arms: [...arms.values()],
+    arms: list(),
     reference: 'ntaa',
     primary: 'wpf',
     extra: [

@@ -1,16 +1,13 @@
 // E3: do architecture and weights belong together? The architecture that a job chose, finetuned alike from its own job's
 // weights, from those of another job on the same images (another seed, so another path of the sampling distribution),
 // from the source's and from random ones.
+import { collectArms } from './arms.mjs';
 
 /** Jobs of other seeds, on the same split, so that their weights have seen no test image. */
 const OTHER = 1000;
 
 export async function experiment(lab, seeds) {
-  const arms = new Map();
-  const add = (name, about, result) => {
-    if (!arms.has(name)) arms.set(name, { name, about, results: [] });
-    arms.get(name).results.push(result);
-  };
+  const { add, list } = collectArms();
   for (const seed of seeds) {
     const { genotype, passes, mixing, transferPasses, supernet } = await lab.job(seed);
     const given = { seed, passes: passes - transferPasses, mixing };
@@ -24,7 +21,7 @@ export async function experiment(lab, seeds) {
   }
   return {
     title: 'E3: the joint distribution of architecture and weights',
-    arms: [...arms.values()],
+    arms: list(),
     reference: 'matched',
     primary: 'mismatched',
     extra: [['mismatched', 'random', 'any adapted weights against none']],

@@ -1,16 +1,13 @@
 // E5: without training a weight. Linear evaluation (a frozen supernet, a closed-form probe for every candidate) from the
 // built-in supernet and from one pretrained on the target's own training images without their labels, beside the supervised
 // job. What it saves in time depends on the clock and is measured by `npm run bench -- linear`.
+import { collectArms } from './arms.mjs';
 
 /** Of the pretraining without labels. */
 const UNLABELLED_EPOCHS = 20;
 
 export async function experiment(lab, seeds) {
-  const arms = new Map();
-  const add = (name, about, result) => {
-    if (!arms.has(name)) arms.set(name, { name, about, results: [] });
-    arms.get(name).results.push(result);
-  };
+  const { add, list } = collectArms();
   for (const seed of seeds) {
     const supervised = await lab.job(seed);
     add('supervised', 'the supervised job', supervised);
@@ -26,7 +23,7 @@ export async function experiment(lab, seeds) {
   }
   return {
     title: 'E5: linear evaluation and pretraining without labels',
-    arms: [...arms.values()],
+    arms: list(),
     reference: 'supervised',
     primary: 'linear',
     extra: [

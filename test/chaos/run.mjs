@@ -14,7 +14,7 @@ import { Model } from './model.mjs';
 import { pictures } from './pictures.mjs';
 import { makePlan, needOf } from './plan.mjs';
 import { makeRecipes } from './recipes.mjs';
-import { missingServers, startStack } from './stack.mjs';
+import { requireServers, startStack } from './stack.mjs';
 
 // As the service does: Node 20 is supported here.
 process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
@@ -28,9 +28,7 @@ const AT_ONCE = 3;
 const IN_PLAY = { asked: 3, beyond: 1 };
 /** One as it is by default, which has no room for a helper on a machine of two cores; the others help each other there. */
 const THREADS = ['2', '1', '1', '1'];
-/**
- * All must have ended so long after the last fault, ms: the longest pause before another attempt is two minutes.
- */
+/** All must have ended so long after the last fault, ms: the longest pause before another attempt is two minutes. */
 const END_LIMIT = 240_000;
 /** Uninterrupted jobs, all at once, ms. */
 const REFERENCE_LIMIT = 240_000;
@@ -49,11 +47,7 @@ const [seed, faults, jobs] = [values.seed, values.faults, values.jobs].map(Numbe
 
 beSlow(Number(values.slow));
 
-const missing = missingServers();
-if (missing.length) {
-  console.log(`Not here: ${missing.join(', ')}. Run scripts/test-services.sh.`);
-  process.exit(2);
-}
+requireServers();
 const began = performance.now();
 const seconds = () => Number(((performance.now() - began) / 1000).toFixed(1));
 const say = (text) => console.log(`${String(seconds()).padStart(6)} s  ${text}`);
@@ -122,7 +116,7 @@ async function upload(count) {
   }
 }
 
-/** One job of every recipe, before anything goes wrong. Resolves with the `{ weights, figures }`. */
+/** One job of every recipe, before anything goes wrong. Resolves with `{ weights, figures }` of each. */
 async function uninterrupted() {
   const made = [];
   const references = await Promise.all(model.requests.map((_, recipe) => model.submit(recipe)));

@@ -49,6 +49,14 @@ export function missingServers() {
   ];
 }
 
+/** Ends a program that cannot run without them, saying what to do. */
+export function requireServers() {
+  const missing = missingServers();
+  if (missing.length === 0) return;
+  console.log(`Not here: ${missing.join(', ')}. Run scripts/test-services.sh.`);
+  process.exit(2);
+}
+
 async function freePorts(n) {
   const probes = Array.from({ length: n }, () => createServer().listen(0, '127.0.0.1'));
   await Promise.all(probes.map((probe) => once(probe, 'listening')));
