@@ -51,6 +51,7 @@ const { values } = parseArgs({
 });
 const scratch = mkdtempSync(join(tmpdir(), 'ntaa-tune-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
+process.on('SIGINT', () => process.exit(130));
 await initEngine();
 const crew = await Crew.start(Number(values.threads));
 const name = values.task;
