@@ -181,6 +181,12 @@ async function checkDownloads(model, id) {
  */
 const passTime = (stack) => sql(stack, `UPDATE garbage SET due = now() WHERE key LIKE 'jobs/%/pieces/'`);
 
+/**
+ * Rows outlive the faults by as much as the service waits before it tries again: what the store refused to delete is tried a
+ * minute later (packages/db, garbage.ts), by a collector that looks every ten seconds.
+ */
+const AGAIN = 90_000;
+
 /** Rows that stand for work in progress: there is none. */
 async function checkTables(stack, model) {
   const none = {
@@ -193,7 +199,7 @@ async function checkTables(stack, model) {
   };
   for (const [what, text] of Object.entries(none)) {
     let rows = await sql(stack, text);
-    for (const late = deadline(30_000); rows.length > 0 && !late(); await sleep(300))
+    for (const late = deadline(AGAIN); rows.length > 0 && !late(); await sleep(300))
       rows = await sql(stack, text);
     if (rows.length) model.violate(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
   }
