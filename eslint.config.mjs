@@ -1,8 +1,11 @@
 // Only what types alone cannot see; formatting is prettier's business.
 import tseslint from 'typescript-eslint';
 
+// Of the Node that runs this check.
+const globals = Object.fromEntries(Object.getOwnPropertyNames(globalThis).map((name) => [name, 'readonly']));
+
 export default tseslint.config(
-  { ignores: ['**/lib/**', '**/generated/**', '**/node_modules/**', 'packages/engine/kernels/**'] },
+  { ignores: ['**/lib/**', '**/generated/**', '**/node_modules/**', 'packages/engine/kernels/**', 'prisma.config.ts'] },
   {
     files: ['**/*.ts'],
     languageOptions: {
@@ -18,5 +21,10 @@ export default tseslint.config(
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
     },
+  },
+  {
+    files: ['**/*.mjs'],
+    languageOptions: { globals },
+    rules: { 'no-undef': 'error', 'no-unused-vars': ['error', { varsIgnorePattern: '^_', argsIgnorePattern: '^_' }] },
   },
 );

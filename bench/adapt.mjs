@@ -43,7 +43,7 @@ for (const set of values.sets.split(',')) {
     console.log(JSON.stringify(rows.at(-1)));
   }
 }
-const table = rows.map(({ phases, ...row }) => row);
+const table = rows.map(({ phases: _, ...row }) => row);
 console.table(table);
 console.log(JSON.stringify({ bench: 'adapt', engine: engine.name, seconds, rows }));
 

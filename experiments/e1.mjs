@@ -40,18 +40,20 @@ export async function experiment(lab, seeds) {
       lab.trained(genotype, longer),
     );
   }
+  const arms = list();
+  const ran = (name) => arms.some((arm) => arm.name === name);
   return {
     title: 'E1: quality at equal multiply-accumulates and equal image passes',
-    arms: list(),
+    arms,
     reference: 'ntaa',
     primary: 'wpf',
     extra: [
       ['hand-inherited', 'wpf', 'the supernet, at the hand-designed architecture'],
       ['ntaa-source-weights', 'wpf', 'the architecture, at source weights'],
       ['random-inherited', 'wpf', 'random architectures in the supernet'],
-    ].filter(([name]) => arms.has(name)),
+    ].filter(([name]) => ran(name)),
     source,
-    jobs: arms.get('ntaa').results,
+    jobs: arms.find(({ name }) => name === 'ntaa').results,
   };
 }
 

@@ -1,16 +1,15 @@
 // What an experiment found, as JSON, Markdown and a picture under docs/experiments. Written from results alone.
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import * as draw from '../packages/export/lib/report/picture.js';
 import { kendallTau, meanOf, pairedBootstrap, scaleOf } from '../packages/nas/lib/index.js';
 import { Rng } from '../packages/random/lib/index.js';
 
-const OUT = fileURLToPath(new URL('../docs/experiments/', import.meta.url));
-
 /** Fewer are preliminary. */
 const PLANNED = 5;
 
-export function writeReport(lab, name, seeds, found, as = name) {
+/** `out`: the folder, `as`: the name of the three files. */
+export function writeReport({ lab, name, seeds, out, as }, found) {
   const { set, candidates, resolution, epochs } = lab.settings;
   const without = lab.without.filter(Boolean);
   const short = without.length > 0 ? ` --without ${without.join()}` : '';
@@ -32,12 +31,12 @@ export function writeReport(lab, name, seeds, found, as = name) {
     `![${found.title}](${as}.svg)`,
     '',
   ];
-  mkdirSync(OUT, { recursive: true });
-  writeFileSync(`${OUT}${as}.md`, [...head, ...lines, ''].join('\n'));
-  writeFileSync(`${OUT}${as}.svg`, picture(found.title, rows, unit));
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, `${as}.md`), [...head, ...lines, ''].join('\n'));
+  writeFileSync(join(out, `${as}.svg`), picture(found.title, rows, unit));
   const settings = { ...lab.settings, seeds, engine: lab.engine };
   writeFileSync(
-    `${OUT}${as}.json`,
+    join(out, `${as}.json`),
     `${JSON.stringify({ experiment: name, command, settings, ...summary }, null, 1)}\n`,
   );
   console.log([...lines].join('\n'));

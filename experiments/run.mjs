@@ -1,6 +1,6 @@
 // npm run experiments -- NAME [--seeds 5] [--first 0, or --which 0,3] [--set emoji] [--candidates 16] [--resolution 24] [--epochs 2: of transfer, and 5 times as many of finetuning] [--threads 2]
 //   [--minutes N: stop after the piece of work during which they end; the same command goes on] [--no-report]
-//   [--without ARM,ARM: of E1] [--as NAME: of the report]
+//   [--without ARM,ARM: of E1] [--as NAME: of the report] [--out docs/experiments]
 // npm run experiments -- tune ...: what recipes are worth on validation images (tune.mjs)
 // NAME: e1 ... (see docs/experiments). Everything that was computed is kept in .cache/experiments.
 import { existsSync, readdirSync } from 'node:fs';
@@ -28,6 +28,7 @@ const { values, positionals } = parseArgs({
     which: { type: 'string' },
     without: { type: 'string', default: '' },
     as: { type: 'string' },
+    out: { type: 'string', default: fileURLToPath(new URL('../docs/experiments', import.meta.url)) },
     'no-report': { type: 'boolean', default: false },
   },
 });
@@ -62,7 +63,8 @@ try {
   const { experiment } = await import(`./${name}.mjs`);
   const chosen = values.which?.split(',').map(Number) ?? Array.from({ length: seeds }, (_, i) => first + i);
   const found = await experiment(lab, chosen);
-  if (!values['no-report']) writeReport(lab, name, chosen, found, values.as);
+  if (!values['no-report'])
+    writeReport({ lab, name, seeds: chosen, out: values.out, as: values.as ?? name }, found);
 } catch (error) {
   if (!(error instanceof OutOfTime)) throw error;
   console.log('not done yet: the same command goes on from here');
