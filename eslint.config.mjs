@@ -5,7 +5,15 @@ import tseslint from 'typescript-eslint';
 const globals = Object.fromEntries(Object.getOwnPropertyNames(globalThis).map((name) => [name, 'readonly']));
 
 export default tseslint.config(
-  { ignores: ['**/lib/**', '**/generated/**', '**/node_modules/**', 'packages/engine/kernels/**', 'prisma.config.ts'] },
+  {
+    ignores: [
+      '**/lib/**',
+      '**/generated/**',
+      '**/node_modules/**',
+      'packages/engine/kernels/**',
+      'prisma.config.ts',
+    ],
+  },
   {
     files: ['**/*.ts'],
     languageOptions: {
@@ -25,6 +33,9 @@ export default tseslint.config(
   {
     files: ['**/*.mjs'],
     languageOptions: { globals },
-    rules: { 'no-undef': 'error', 'no-unused-vars': ['error', { varsIgnorePattern: '^_', argsIgnorePattern: '^_' }] },
+    rules: {
+      'no-undef': 'error',
+      'no-unused-vars': ['error', { varsIgnorePattern: '^_', argsIgnorePattern: '^_' }],
+    },
   },
 );
