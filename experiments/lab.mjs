@@ -253,7 +253,7 @@ class Lab {
         ...{ deadline: null, message: '', images: finetuningImages(run) },
       });
       const seconds = (Date.now() - began) / 1000;
-      const { metrics, bn, predictions } = test(run, done, genotype);
+      const { metrics, bn, predictions } = test(run, { net: done, genotype, role: 'net' });
       bn.dispose();
       done.dispose();
       net.dispose();

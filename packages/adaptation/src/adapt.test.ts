@@ -177,17 +177,28 @@ it.runIf(ON_WASM)(
 );
 
 it.each(Object.keys(TASK_TARGETS))(
-  '%s: the same bytes on one thread, on two, and resumed',
+  '%s: the same bytes on one thread, on two, resumed and paused',
   async (task) => {
     const given = TASK_TARGETS[task]!(data);
     const extra = { task, budget: { max_candidates: 3 }, baseline: false };
     const checkpoints: Uint8Array[] = [];
     const before = memory().tensors;
-    const expected = digest(await run({ saved: (bytes) => checkpoints.push(bytes) }, extra, given));
+    let breaths = 0;
+    const wanted = (): 'run' => (breaths++, 'run');
+    const saved = (bytes: Uint8Array) => checkpoints.push(bytes);
+    const expected = digest(await run({ saved, wanted }, extra, given));
     expect(memory().tensors).toBe(before);
     expect(digest(await run({ threads: 1 }, extra, given))).toBe(expected);
     const finetuning = checkpoints.find((bytes) => decodeCheckpoint(bytes).state.phase === 'finetune')!;
     expect(digest(await run({ from: finetuning }, extra, given))).toBe(expected);
+
+    // Ten steps before the end of finetuning, where batch norms may have settled.
+    let left = breaths - 10;
+    const pausing = (): 'run' | 'pause' => (left-- > 0 ? 'run' : 'pause');
+    await expect(run({ saved, wanted: pausing }, extra, given)).rejects.toThrow(Interrupted);
+    const { state, weights } = decodeCheckpoint(checkpoints.at(-1)!);
+    expect([state.phase, weights.has('net.bn')]).toEqual(['finetune', task === 'age-estimation']);
+    expect(digest(await run({ from: checkpoints.at(-1)! }, extra, given))).toBe(expected);
   },
   120_000,
 );

@@ -367,11 +367,11 @@ class Adaptation {
     const began = run.ports.now();
     const net = this.#load('net', this.#frozen(state.selected!));
     const { heldOut } = this.#input;
-    const final = test(run, net, state.selected!, heldOut);
+    const final = test(run, { net, genotype: state.selected!, role: 'net' }, heldOut);
     const baseline = run.weights.has('baseline') ? this.#testBaseline() : null;
     const supernet = this.#supernet();
     const top = largest(this.#space);
-    const whole = test(run, supernet, top, heldOut);
+    const whole = test(run, { net: supernet, genotype: top }, heldOut);
     whole.bn.dispose();
     const outcome: AdaptOutcome = {
       ...this.#outcome(state.selected!, final.metrics),
@@ -396,7 +396,7 @@ class Adaptation {
   #testBaseline(): Outcome & { seconds: number } {
     const genotype = this.#fixed;
     const net = this.#load('baseline', this.#frozen(genotype));
-    const { metrics, bn } = test(this.#run, net, genotype, this.#input.heldOut);
+    const { metrics, bn } = test(this.#run, { net, genotype, role: 'baseline' }, this.#input.heldOut);
     bn.dispose();
     net.dispose();
     return { ...this.#outcome(genotype, metrics), seconds: this.#run.state.seconds['baseline'] ?? 0 };

@@ -36,6 +36,8 @@ export interface Judging {
 export type ToThread =
   | { type: 'train'; training: Training }
   | { type: 'step'; step: Step }
+  /** Statistics of batch norms, for all steps to come. */
+  | { type: 'settle'; statistics: NamedTensors }
   | { type: 'end-training' }
   | { type: 'judge'; judging: Judging };
 

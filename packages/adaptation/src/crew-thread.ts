@@ -40,6 +40,9 @@ function handle(message: ToThread): void {
     case 'step':
       session!.exchange.takePart(session!.member, session!.replica, message.step);
       return;
+    case 'settle':
+      session!.replica.settle(message.statistics);
+      return;
     case 'end-training':
       session?.end();
       session = undefined;

@@ -164,6 +164,12 @@ export class SharedTraining {
     }
   }
 
+  /** See Replica. */
+  settle(statistics: NamedTensors): void {
+    for (const helper of this.#helpers) helper.send({ type: 'settle', statistics });
+    this.replica.settle(statistics);
+  }
+
   dispose(): void {
     for (const helper of this.#helpers) helper.send({ type: 'end-training' });
     this.replica.dispose();

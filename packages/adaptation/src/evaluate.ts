@@ -2,11 +2,14 @@ import type { Genotype } from '@ntaa/contracts';
 import { tf } from '@ntaa/engine';
 import { CALIBRATION_IMAGES, meanOf, standardError } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
-import { calibrate, type BnStatistics, type Supernet } from '@ntaa/supernet';
+import { BnStatistics, calibrate, type NamedTensors, type Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
 import { chooseProbe, type ProbeImages } from './probe.js';
 import { apply } from './regression.js';
 import { deployed, evaluationBatches, labelled, truthOf, type TargetData } from './target-data.js';
+
+/** Images the final networks' batch norms are calibrated on, of training and validation together. */
+export const FINAL_CALIBRATION = 2000;
 
 /** A fixed seeded subset of `indices`, so that a candidate's score is a function of (genotype, weights, data, seed) alone. */
 export function calibrationSubset(
@@ -50,7 +53,7 @@ export function predictAll(
 }
 
 /**
- * Recalibrates an architecture and has it answer `indices`, in order. Where there are two domains, each is answered with
+ * Recalibrates an architecture, unless its batch norms are `settled`, and has it answer `indices`, in order. Where there are two domains, each is answered with
  * its own statistics; `bn` are those of the domain that the model is for. Caller disposes of them.
  */
 export function answers(
@@ -60,8 +63,11 @@ export function answers(
   reads: Task['reads'],
   indices: readonly number[],
   calibration: readonly number[],
+  settled?: NamedTensors,
 ): { predictions: Float32Array; bn: BnStatistics } {
-  const bn = recalibrate(net, genotype, data, deployed(data, calibration));
+  const bn = settled
+    ? BnStatistics.load(settled)
+    : recalibrate(net, genotype, data, deployed(data, calibration));
   const own = deployed(data, indices);
   const found = predictAll(net, genotype, bn, data, own, reads);
   if (!data.unlabelled) return { predictions: found, bn };
@@ -115,11 +121,12 @@ export function evaluateCandidate(
   data: TargetData,
   task: Task,
   { calibration, validation, probe }: Exam,
+  settled?: NamedTensors,
 ): Evaluation {
   const { predictions, bn } =
     probe && task.reads === 'logits'
       ? probed(net, genotype, data, task, { calibration, validation, probe })
-      : answers(net, genotype, data, task.reads, validation, calibration);
+      : answers(net, genotype, data, task.reads, validation, calibration, settled);
   bn.dispose();
   const { losses, quality, summary } = task.judge(predictions, truthOf(data, validation));
   return { loss: meanOf(losses), error: standardError(losses), quality, metrics: summary };

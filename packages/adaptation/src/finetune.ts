@@ -2,16 +2,14 @@ import type { Genotype, Metrics, SearchSpace } from '@ntaa/contracts';
 import { fixedArchitecture, largest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { extract, Supernet, type BnStatistics, type NamedTensors } from '@ntaa/supernet';
-import { answers, calibrationSubset } from './evaluate.js';
+import { answers, calibrationSubset, FINAL_CALIBRATION } from './evaluate.js';
 import { initialiseHead } from './head.js';
 import type { Run } from './run.js';
 import { deployed, labelled, truthOf } from './target-data.js';
 import { slicesOf } from '@ntaa/tasks';
-import { forgetTraining, Trainer } from './trainer.js';
+import { forgetTraining, statisticsOf, Trainer } from './trainer.js';
 import { trainingCost } from './transfer.js';
 
-/** Images the final networks' batch norms are calibrated on, of training and validation together. */
-export const FINAL_CALIBRATION = 2000;
 const FINETUNE_RATE = 0.1;
 const WEIGHT_DECAY = 5e-4;
 
@@ -36,7 +34,10 @@ interface FinetuneOptions {
   weightDecay?: number;
 }
 
-/** Finetunes an extracted architecture in place, for a part of the schedule. Returns its averaged weights as a network. */
+/**
+ * Finetunes an extracted architecture in place, for a part of the schedule. Returns its averaged weights as a network; the
+ * statistics that its batch norms may have settled on are with the run's weights (see `statisticsOf`).
+ */
 export async function finetune(run: Run, net: Supernet, options: FinetuneOptions): Promise<Supernet> {
   const { state, seed } = run;
   const genotype = largest(net.space);
@@ -54,29 +55,36 @@ export async function finetune(run: Run, net: Supernet, options: FinetuneOptions
     sample: () => [genotype],
     cost: (genotypes) => trainingCost(net, genotypes),
     ema: true,
+    ...(run.task.settles && { settled: 1 - run.task.settles }),
   });
   try {
     await trainer.until(to);
     if (to < 1) trainer.keep();
-    else forgetTraining(run, options.role);
+    else {
+      trainer.keepStatistics();
+      forgetTraining(run, options.role);
+    }
     return trainer.averaged();
   } finally {
     trainer.dispose();
   }
 }
 
-/** Quality on the test split of a network as it will be delivered. Read once per network, at the very end. */
+/**
+ * Quality on the test split of a network as it will be delivered. Read once per network, at the very end. `role`: under which the
+ * run's weights may hold statistics that its batch norms settled on.
+ */
 export function test(
   run: Run,
-  net: Supernet,
-  genotype: Genotype,
-  heldOut: Float32Array | undefined,
+  { net, genotype, role }: { net: Supernet; genotype: Genotype; role?: string },
+  heldOut?: Float32Array,
 ): { metrics: Metrics; bn: BnStatistics; predictions: Float32Array } {
   const { data, task, seed } = run;
   const source = data.unlabelled ? labelled(data, data.splits.validation) : [];
   const indices = [...source, ...data.splits.test];
   const calibration = calibrationSubset(finetuningImages(run), seed, FINAL_CALIBRATION);
-  const { predictions, bn } = answers(net, genotype, data, task.reads, indices, calibration);
+  const settled = role === undefined ? undefined : run.weights.get(statisticsOf(role));
+  const { predictions, bn } = answers(net, genotype, data, task.reads, indices, calibration, settled);
   const truth = { ...truthOf(data, indices), ...(heldOut && { heldOut }) };
   const metrics = task.metrics(predictions, truth);
   const hits = task.hits?.(predictions, truth);

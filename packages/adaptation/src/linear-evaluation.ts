@@ -8,6 +8,7 @@ import { cost, Distribution, largest, PROBE, probeImages } from '@ntaa/nas';
 import { extract, type NamedTensors, type Supernet } from '@ntaa/supernet';
 import {
   calibrationSubset,
+  FINAL_CALIBRATION,
   featuresOf,
   fullExam,
   imagesOf,
@@ -17,7 +18,7 @@ import {
 } from './evaluate.js';
 import type { Phase } from './checkpoint.js';
 import { judgeTogether } from './fan-out.js';
-import { FINAL_CALIBRATION, finetuningImages } from './finetune.js';
+import { finetuningImages } from './finetune.js';
 import { writeClassifier } from './head.js';
 import { chooseProbe, fitProbe } from './probe.js';
 import type { Run } from './run.js';

@@ -41,7 +41,7 @@ const RESERVE = { seconds: 4, share: 0.03 } as const;
 /** Planned times are estimates; fill this much of the clock. */
 const FILL = 0.97;
 /** Room in a schedule for a machine that becomes faster. */
-const FASTER = 1.2;
+const FASTER = 1.5;
 
 export interface PlanInput {
   budget: Budget;

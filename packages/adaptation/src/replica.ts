@@ -1,7 +1,7 @@
 import type { Genotype } from '@ntaa/contracts';
 import type { Mixed } from '@ntaa/data';
 import { Gradients, tf, type Param } from '@ntaa/engine';
-import type { NamedTensors, Supernet } from '@ntaa/supernet';
+import { BnStatistics, type NamedTensors, type Supernet } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
 import type { BatchPart, TrainingBatches } from './target-data.js';
 import { createOptimizer, sandwichGradients, trainable } from './train.js';
@@ -23,6 +23,7 @@ export class Replica {
   readonly #task: Task;
   readonly #optimizer = createOptimizer();
   readonly #steps: number | undefined;
+  #bn: BnStatistics | undefined;
 
   constructor(net: Supernet, task: Task, batches: TrainingBatches, hyperparameters: Hyperparameters) {
     this.#net = net;
@@ -58,12 +59,18 @@ export class Replica {
         images: (resolution: number) => parts.get(resolution)![p]!.images,
         objective,
         distil: distil && ((teacher: Float32Array) => distil(teacher, truth)),
+        bn: this.#bn,
       };
       loss += sandwichGradients(this.#net, genotypes, batch, this.gradients);
       if (typeof objective !== 'function') objective.dispose();
     });
     tf.dispose([...parts.values()].flatMap((all) => all.map(({ images }) => images)));
     return loss;
+  }
+
+  /** From now on batch norms have these statistics, whatever the batch. */
+  settle(statistics: NamedTensors): void {
+    this.#bn = BnStatistics.load(statistics);
   }
 
   /** Applies what is in `gradients`. */
@@ -84,6 +91,7 @@ export class Replica {
   dispose(): void {
     this.#optimizer.dispose();
     this.gradients.dispose();
+    this.#bn?.dispose();
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Genotype } from '@ntaa/contracts';
 import { Sgd, tf, type Gradients, type Param } from '@ntaa/engine';
-import { lossGradients, type Loss, type Objective, type Supernet } from '@ntaa/supernet';
+import { lossGradients, type BnStatistics, type Loss, type Objective, type Supernet } from '@ntaa/supernet';
 
 /** Cosine decay with linear warm-up. `fraction`: how much of the training is over, 0..1. */
 export function learningRate(peak: number, fraction: number, warmup = 0.05): number {
@@ -26,6 +26,8 @@ export interface StepInput {
   objective: Objective;
   /** Of the others, given the logits of the first; default: cross-entropy from their softmax. */
   distil?: ((teacher: Float32Array) => Loss) | undefined;
+  /** See `lossGradients`; of a single genotype. */
+  bn?: BnStatistics | undefined;
 }
 
 /**
@@ -41,11 +43,14 @@ export function sandwichGradients(
 ): number {
   const [teacher, ...students] = genotypes;
   const { resolution } = teacher!;
-  const first = lossGradients(net, teacher!, batch.images(resolution), batch.objective, into);
+  const { bn } = batch;
+  const first = lossGradients(net, teacher!, batch.images(resolution), batch.objective, into, { bn });
   if (students.length > 0) {
     const soft = batch.distil ? batch.distil(first.logits.dataSync<'float32'>()) : tf.softmax(first.logits);
     for (const student of students)
-      lossGradients(net, student, batch.images(student.resolution), soft, into, false).logits.dispose();
+      lossGradients(net, student, batch.images(student.resolution), soft, into, {
+        told: false,
+      }).logits.dispose();
     if (typeof soft !== 'function') soft.dispose();
   }
   first.logits.dispose();

@@ -1,10 +1,12 @@
 import type { Genotype, Stage } from '@ntaa/contracts';
 import { emaUpdate, tf, type Param } from '@ntaa/engine';
 import { JobError } from '@ntaa/contracts';
+import { largest } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import type { SharedTraining, TrainingSetup } from './crew.js';
 import { recordLoss } from './curves.js';
+import { calibrationSubset, FINAL_CALIBRATION, recalibrate } from './evaluate.js';
 import { Pace } from './plan.js';
 import type { Run } from './run.js';
 import { learningRate } from './train.js';
@@ -32,6 +34,8 @@ export interface TrainerOptions extends Pick<
   /** Multiply-accumulates of a training image through these genotypes. */
   cost(genotypes: readonly Genotype[]): number;
   ema: boolean;
+  /** From where in the schedule, 0..1, batch norms keep their statistics. Of trainings of one architecture only. */
+  settled?: number;
 }
 
 /** Trains one network, in one go or in parts, checkpointing and reporting as it goes. Owns optimizer and average, not the network. */
@@ -42,6 +46,8 @@ export class Trainer {
   readonly #params: readonly Param[];
   readonly #ema: tf.Variable[];
   readonly #pace: Pace;
+  /** Of batch norms that keep theirs. */
+  #statistics: NamedTensors | undefined;
 
   private constructor(run: Run, options: TrainerOptions, training: SharedTraining) {
     this.#run = run;
@@ -51,6 +57,8 @@ export class Trainer {
     this.#pace = new Pace(options.steps, options.started, options.deadline, options.part);
     const average = run.weights.get(`${options.role}.ema`);
     this.#ema = options.ema ? this.#params.map((param) => averageOf(param, average)) : [];
+    const statistics = run.weights.get(statisticsOf(options.role));
+    if (statistics) this.#settle(statistics);
   }
 
   /** Begins, or goes on with what the run's weights hold of it. */
@@ -72,6 +80,7 @@ export class Trainer {
     let now = this.fraction;
     while (now < fraction) {
       if (await run.breathe()) return false;
+      if (!this.#statistics && now >= (this.#options.settled ?? Infinity)) this.#settle(this.#measured());
       this.#step(learningRate(this.#options.peak, now));
       run.state.step += 1;
       if (run.due) await this.save();
@@ -80,6 +89,21 @@ export class Trainer {
     if (fraction === 1 && run.state.step < this.#options.steps && run.state.cut === 'no')
       run.state.cut = 'clock';
     return true;
+  }
+
+  #settle(statistics: NamedTensors): void {
+    this.#statistics = statistics;
+    this.#training.settle(statistics);
+  }
+
+  #measured(): NamedTensors {
+    const { net, indices } = this.#options;
+    const { data, seed } = this.#run;
+    const images = calibrationSubset(indices, seed, FINAL_CALIBRATION);
+    const bn = recalibrate(net, largest(net.space), data, images);
+    const statistics = bn.tensors();
+    bn.dispose();
+    return statistics;
   }
 
   #step(rate: number): void {
@@ -120,6 +144,12 @@ export class Trainer {
     weights.set(role, net.tensors());
     if (this.#ema.length > 0) weights.set(`${role}.ema`, this.#averages());
     weights.set(`${role}.momentum`, this.#training.replica.momentum());
+    this.keepStatistics();
+  }
+
+  /** Where batch norms kept theirs, a network is not itself with any others. */
+  keepStatistics(): void {
+    if (this.#statistics) this.#run.weights.set(statisticsOf(this.#options.role), this.#statistics);
   }
 
   /** The network with averaged weights; the caller disposes it. */
@@ -142,6 +172,9 @@ export class Trainer {
     for (const variable of this.#ema) variable.dispose();
   }
 }
+
+/** Under which name the statistics are kept that a network's batch norms settled on. */
+export const statisticsOf = (role: string): string => `${role}.bn`;
 
 /** Finished training leaves no average and no momentum in later checkpoints. */
 export function forgetTraining(run: Run, role: string): void {

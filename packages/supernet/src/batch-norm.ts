@@ -27,10 +27,10 @@ export class BnStatistics {
     return moments;
   }
 
-  /** `<name>.mean` and `<name>.variance` of each. */
+  /** `<name>.mean` and `<name>.variance` of each, by name: whether measured or loaded, the same bytes. */
   tensors(): NamedTensors {
     const result: NamedTensors = new Map();
-    for (const [name, moments] of this.#moments)
+    for (const [name, moments] of [...this.#moments].sort(([a], [b]) => (a < b ? -1 : 1)))
       for (const key of ['mean', 'variance'] as const) result.set(`${name}.${key}`, plain(moments[key]));
     return result;
   }

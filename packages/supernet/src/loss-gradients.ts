@@ -1,6 +1,7 @@
 /** Forward and backward of one architecture on one batch. */
 import type { Genotype } from '@ntaa/contracts';
 import { native, softmaxCrossEntropy, tf, type Gradients } from '@ntaa/engine';
+import type { BnStatistics } from './batch-norm.js';
 import { lossGradientsOnHeap } from './program.js';
 import type { Supernet } from './supernet.js';
 
@@ -24,10 +25,16 @@ export type Loss = (outputs: BatchOutputs) => LossOfOutputs;
 /** What a batch is trained on: soft targets [N, outputs] of the mean softmax cross-entropy, or any other loss. */
 export type Objective = tf.Tensor2D | Loss;
 
+export interface PassOptions {
+  /** Fixed statistics of the batch norms, in place of the batch's own; no gradient goes through them. Stay the caller's. */
+  bn?: BnStatistics | undefined;
+  /** False: nobody wants to know the loss, which may be NaN. A GPU then is not waited for. */
+  told?: boolean;
+}
+
 /**
- * Adds to `into` the gradients of the objective of one architecture, with batch statistics. Images [N,R,R,3],
- * normalised; they and targets stay the caller's. The logits are the caller's to dispose of.
- * A loss that nobody wants to know (`told` false) may be NaN: a GPU then is not waited for.
+ * Adds to `into` the gradients of the objective of one architecture. Images [N,R,R,3], normalised; they and targets stay
+ * the caller's. The logits are the caller's to dispose of.
  */
 export function lossGradients(
   net: Supernet,
@@ -35,11 +42,11 @@ export function lossGradients(
   images: tf.Tensor4D,
   objective: Objective,
   into: Gradients,
-  told = true,
+  options: PassOptions = {},
 ): { loss: number; logits: tf.Tensor2D } {
   const heap = native();
-  if (heap) return lossGradientsOnHeap(heap, net, genotype, [images, objective], into);
-  return lossGradientsTaped(net, genotype, images, objective, into, told);
+  if (heap) return lossGradientsOnHeap(heap, net, genotype, [images, objective], into, options.bn);
+  return lossGradientsTaped(net, genotype, images, objective, into, options);
 }
 
 /** The same in TensorFlow.js ops and its automatic differentiation, for any engine. */
@@ -49,14 +56,15 @@ export function lossGradientsTaped(
   images: tf.Tensor4D,
   objective: Objective,
   into: Gradients,
-  told = true,
+  options: PassOptions = {},
 ): { loss: number; logits: tf.Tensor2D } {
+  const { bn = 'batch', told = true } = options;
   let logits: tf.Tensor2D | undefined;
   let measured: number | undefined;
   const params = net.params();
   const { value, grads } = tf.variableGrads(
     () => {
-      const out = net.forwardTaped(images, genotype, 'batch');
+      const out = net.forwardTaped(images, genotype, bn);
       logits = tf.keep(out.logits.clone());
       if (typeof objective !== 'function') return softmaxCrossEntropy(out.logits, objective);
       const judged = objective({

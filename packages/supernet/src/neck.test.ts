@@ -48,6 +48,22 @@ it('has the gradients of finite differences', () => {
   );
 });
 
+it('passes gradients through fixed moments without those of the moments', () => {
+  const fixed = { mean: Float32Array.of(0.2, -1, 0.5), variance: Float32Array.of(2, 0.5, 1) };
+  const d = weights.slice();
+  const dgamma = new Float32Array(width);
+  neckBack(x, d, gamma, fixed, dgamma, true);
+  const inverse = fixed.variance.map((value) => 1 / Math.sqrt(value + 1e-5));
+  d.forEach((value, i) =>
+    expect(value).toBeCloseTo(weights[i]! * gamma[i % width]! * inverse[i % width]!, 5),
+  );
+  dgamma.forEach((value, c) => {
+    let sum = 0;
+    for (let i = c; i < x.length; i += width) sum += weights[i]! * (x[i]! - fixed.mean[c]!) * inverse[c]!;
+    expect(value).toBeCloseTo(sum, 4);
+  });
+});
+
 it('normalises by the batch to mean 0 and deviation gamma, in place too', () => {
   const y = x.slice();
   normaliseNeck(y, y, gamma, momentsOf(y, width));

@@ -43,13 +43,17 @@ export function normaliseNeck(
   }
 }
 
-/** Turns the gradient of the output `d` into that of the input x, in place; adds that of gamma to `dgamma`. */
+/**
+ * Turns the gradient of the output `d` into that of the input x, in place; adds that of gamma to `dgamma`. `fixed`: the
+ * moments are not those of x.
+ */
 export function neckBack(
   x: Float32Array,
   d: Float32Array,
   gamma: Float32Array,
   { mean, variance }: NeckMoments,
   dgamma: Float32Array,
+  fixed = false,
 ): void {
   const width = gamma.length;
   const n = x.length / width;
@@ -61,6 +65,7 @@ export function neckBack(
       along += d[i]! * (x[i]! - mean[c]!) * inverse;
     }
     dgamma[c]! += along;
+    if (fixed) [sum, along] = [0, 0];
     for (let i = c; i < x.length; i += width) {
       const xhat = (x[i]! - mean[c]!) * inverse;
       d[i] = gamma[c]! * inverse * (d[i]! - sum / n - (xhat * along) / n);

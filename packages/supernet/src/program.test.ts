@@ -5,7 +5,7 @@ import { Rng } from '@ntaa/random';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ON_WASM, startTestEngine } from '../../../test/setup/engine.js';
-import { BnCollector, calibrate } from './batch-norm.js';
+import { BnCollector, calibrate, type BnStatistics } from './batch-norm.js';
 import { lossGradients, lossGradientsTaped, type Loss } from './loss-gradients.js';
 import { Supernet } from './supernet.js';
 
@@ -105,10 +105,11 @@ function run(
   count: number,
   seed: number,
   objective?: Loss,
+  bn?: BnStatistics,
 ): Result {
   const [x, t] = [images(net.space, genotype, count, seed), targets(count, seed)];
   const sums = new Gradients(net.params());
-  const { loss, logits } = method(net, genotype, x, objective ?? t, sums);
+  const { loss, logits } = method(net, genotype, x, objective ?? t, sums, { bn });
   const gradients = new Float32Array(sums.size);
   sums.copyTo(gradients);
   const touched = net.params().flatMap(({ name }) => (sums.has(name) ? [name] : []));
@@ -185,6 +186,26 @@ describe.each<[string, SearchSpace, number]>([
           if (!cancels) expect(difference(...parts, scale / 10), name).toBeLessThan(exact);
           at += Math.ceil(variable.size / 4) * 4;
         }
+      }),
+      runs,
+    );
+    net.dispose();
+  });
+
+  it('has them with fixed statistics too', () => {
+    const net = trainedLike(space, 4, true);
+    fc.assert(
+      fc.property(genotypes(space), fc.constantFrom(...counts), fc.nat(1000), (genotype, count, seed) => {
+        const x = images(space, genotype, count, seed + 1);
+        const bn = calibrate(net, genotype, [x]);
+        const [ours, theirs] = [lossGradients, lossGradientsTaped].map((method) =>
+          run(method, net, genotype, count, seed, undefined, bn),
+        ) as [Result, Result];
+        expect(Math.abs(ours.loss / theirs.loss - 1)).toBeLessThan(1e-4);
+        expect(ours.touched).toEqual(theirs.touched);
+        expect(difference(ours.gradients, theirs.gradients)).toBeLessThan(space.head.neck ? 5e-3 : 1e-3);
+        x.dispose();
+        bn.dispose();
       }),
       runs,
     );

@@ -1,13 +1,13 @@
 /**
- * One architecture with batch statistics as a fixed list of layers that run directly on the engine's heap: no tape, no tensors but the
+ * One architecture in training as a fixed list of layers that run directly on the engine's heap: no tape, no tensors but the
  * results, one stretch of memory planned ahead. Batch norm is never written out: a layer keeps the convolution's plain
  * output and its consumer normalises it while reading; statistics and gradient sums are taken while rows are in the
- * cache. `Supernet.forwardTaped` says the same in TensorFlow.js ops; with fixed statistics see inference.ts.
+ * cache. `Supernet.forwardTaped` says the same in TensorFlow.js ops; for answers alone see inference.ts.
  */
 import type { Genotype } from '@ntaa/contracts';
 import { layers, place, tf, type Buffer, type Gradients, type Heap } from '@ntaa/engine';
 import { units, type ConvLayer } from '@ntaa/nas';
-import { BN_EPSILON, type BnCollector } from './batch-norm.js';
+import { BN_EPSILON, type BnCollector, type BnStatistics } from './batch-norm.js';
 import { KernelChain } from './kernel-chain.js';
 import type { Loss, LossOfOutputs, Objective } from './loss-gradients.js';
 import { momentsOf, NECK, neckBack, normaliseNeck, type NeckMoments } from './neck.js';
@@ -46,6 +46,8 @@ class Program {
   readonly #features: Buffer;
   readonly #dlogits: Buffer;
   readonly #dfeatures: Buffer;
+  /** In place of those of the batch. */
+  readonly #fixed: BnStatistics | undefined;
   #base = 0;
   /** Of the pass under way: pooled features before the neck, and their moments. */
   #neck: { pooled: Float32Array; moments: NeckMoments } | undefined;
@@ -60,9 +62,11 @@ class Program {
     genotype: Genotype,
     [batch, height, width]: readonly [number, number, number],
     training: boolean,
+    fixed?: BnStatistics,
   ) {
     this.#heap = heap;
     this.#net = net;
+    this.#fixed = fixed;
     const list = units(net.space, genotype);
     const count = list.reduce((sum, unit) => sum + unit.layers.length, 0);
     const [forward, backward] = [(i: number) => i, (i: number) => 2 * count + 2 - i];
@@ -228,7 +232,8 @@ class Program {
     const { M, N, K } = layers.product(shape);
     const z = this.#at(node.z);
     const norm = this.#norm(node);
-    const written = layers.collectMoments(heap, norm, N);
+    const fixed = this.#fixed?.get(`${node.layer.name}.bn`, N);
+    const written = fixed ? undefined : layers.collectMoments(heap, norm, N);
     if (node.chain) {
       const filter = node.chain.kernel(heap, this.#at(node.panels));
       layers.depthwise(heap, shape, { ...this.#output(node.input!), filter, y: z }, written);
@@ -236,7 +241,10 @@ class Program {
       const a = this.#inputRows(node, images);
       layers.multiply(heap, { a, panels: this.#at(node.panels), y: z, M, N, K }, written);
     }
-    layers.finishMoments(heap, norm, M, N);
+    if (fixed) {
+      heap.floatsAt(norm.mean, N).set(heap.floats(fixed.mean));
+      heap.floatsAt(norm.variance, N).set(heap.floats(fixed.variance));
+    } else layers.finishMoments(heap, norm, M, N);
     layers.setScale(heap, norm, { ...normOf(heap, this.#net, node.layer), epsilon: BN_EPSILON, C: N });
     if (!node.y) return;
     const y = this.#at(node.y);
@@ -264,7 +272,11 @@ class Program {
   /** The neck, in place. */
   #normalise(features: Float32Array): void {
     const gamma = this.#gamma();
-    this.#neck = { pooled: features.slice(), moments: momentsOf(features, gamma.length) };
+    const fixed = this.#fixed?.get(NECK, gamma.length);
+    const moments = fixed
+      ? { mean: this.#heap.floats(fixed.mean), variance: this.#heap.floats(fixed.variance) }
+      : momentsOf(features, gamma.length);
+    this.#neck = { pooled: features.slice(), moments };
     normaliseNeck(features, features, gamma, this.#neck.moments);
   }
 
@@ -302,7 +314,7 @@ class Program {
     if (this.#neck) {
       const gamma = this.#gamma();
       const dgamma = this.#heap.floatsAt(into.pointer(this.#heap, `${NECK}.gamma`), gamma.length);
-      neckBack(this.#neck.pooled, d, gamma, this.#neck.moments, dgamma);
+      neckBack(this.#neck.pooled, d, gamma, this.#neck.moments, dgamma, this.#fixed !== undefined);
     }
     more?.forEach((value, i) => (d[i]! += value));
   }
@@ -344,6 +356,8 @@ class Program {
         norm.offset,
       ],
     );
+    // Fixed statistics do not depend on z: the gradient is d * scale alone.
+    if (this.#fixed) for (const at of [norm.slope, norm.offset]) heap.zero(at, 4 * N);
     const dy = layers.normGradient(heap, { x: this.#at(node.z), d: this.#at(node.grad!), C: N }, norm);
     const written = input && this.#inputWritten(node, input);
     const dx = input ? this.#at(input.grad!) : 0;
@@ -412,13 +426,14 @@ export function lossGradientsOnHeap(
   genotype: Genotype,
   [images, objective]: [tf.Tensor4D, Objective],
   into: Gradients,
+  bn?: BnStatistics,
 ): { loss: number; logits: tf.Tensor2D } {
   const size = requireImages(images);
   const [batch] = size;
   const soft = typeof objective === 'function' ? undefined : objective;
   if (soft && (soft.shape[0] !== batch || soft.shape[1] !== net.outputs))
     throw new RangeError(`targets have shape [${soft.shape.join(', ')}], not [${batch}, ${net.outputs}]`);
-  const program = new Program(heap, net, genotype, size, true);
+  const program = new Program(heap, net, genotype, size, true, bn);
   const logits = heap.output([batch, net.outputs]);
   const targets = soft ? heap.pointer(soft) : (objective as Loss);
   const loss = program.train(heap.pointer(images), targets, heap.pointer(logits), batch, into);

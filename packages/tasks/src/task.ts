@@ -83,6 +83,11 @@ export interface Task {
   readonly augmentation: Partial<AugmentPolicy>;
   /** Images of a training batch at least, where the loss compares them with each other. */
   readonly leastBatch?: number;
+  /**
+   * Share of finetuning, its last, in which batch norms keep the statistics they have then, where those of a few images are noise
+   * that hurts more than it teaches. Default: none.
+   */
+  readonly settles?: number;
   /** Kind by which splits are stratified, of an image with this label number; null: it lacks what the task needs. */
   stratum(sample: Sample): number | null;
   /**
