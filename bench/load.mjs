@@ -254,12 +254,13 @@ async function lost(answered, eyes) {
     redisUrl: `redis://127.0.0.1:${stack.redisPort}`,
   });
   const waits = jobs.filter(({ status }) => status === 'queued');
-  const queued = await Promise.all(
-    waits.map(({ id, attempt }) => queue.has('job.run', `${id}-${attempt + 1}`)),
+  const there = await queue.present(
+    'job.run',
+    waits.map(({ id, attempt }) => `${id}-${attempt + 1}`),
   );
   await queue.close();
   // Those taken since the jobs were read are running.
-  const missing = queued.filter((there) => !there).length;
+  const missing = waits.length - there.size;
   if (missing > stack.parts.worker.length) problems.push(`${missing} queued jobs are not in the queue`);
   for (const eye of eyes) {
     eye.close();

@@ -15,7 +15,7 @@ export interface DispatcherOptions {
   readonly log: LoopLog;
   readonly meters?: Pick<Meters, 'leasesLost' | 'requeued'>;
   /** Milliseconds between two looks; the outbox is also looked at when the database notifies. Defaults as given. */
-  readonly every?: { readonly outbox?: number; readonly reap?: number; readonly reconcile?: number };
+  readonly every?: Readonly<Partial<Record<'outbox' | 'reap' | 'reconcile' | 'forget', number>>>;
 }
 /** Outbox rows moved in one transaction. */
 const BATCH = 100;
@@ -24,8 +24,6 @@ const BATCH = 100;
  * after a pause is not kept waiting.
  */
 const REST_MS = 100;
-/** What the queue is asked for at a time. */
-const ASKED = 200;
 
 export async function startDispatcher({
   db,
@@ -55,22 +53,23 @@ export async function startDispatcher({
     if (jobs.length) log.warn({ jobs }, 'took jobs back from lost workers');
   });
   const reconciler = repeat(every.reconcile ?? 10_000, log, 'reconciler', async () => {
-    const entries = await db.outbox.requeueCandidates();
-    for (let at = 0; at < entries.length; at += ASKED) {
-      const some = entries.slice(at, at + ASKED);
-      const there = await Promise.all(some.map(({ name, dedupe }) => queue.has(name, dedupe)));
-      for (const entry of some.filter((_, i) => !there[i])) {
+    for await (const entries of db.outbox.requeueCandidates()) {
+      const [first] = entries;
+      if (!first) continue;
+      const there = await queue.present(first.name, entries.map(({ dedupe }) => dedupe)); // prettier-ignore
+      for (const entry of entries.filter(({ dedupe }) => !there.has(dedupe))) {
         log.warn({ entry }, 'not in the queue; adding it again');
         meters?.requeued.inc({ name: entry.name });
         await send(entry);
       }
     }
   });
+  const forgetter = repeat(every.forget ?? 600_000, log, 'forgetter', () => db.outbox.forget());
   const stop = await db.listen({ outbox: () => outbox.wake() });
   return {
     async close() {
       await stop();
-      await Promise.all([outbox, reaper, reconciler].map((loop) => loop.close()));
+      await Promise.all([outbox, reaper, reconciler, forgetter].map((loop) => loop.close()));
     },
   };
 }

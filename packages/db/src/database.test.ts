@@ -81,6 +81,13 @@ describe.each(kinds)('on %s Postgres', (kind) => {
     });
     return id;
   }
+  /** What the reconciler would look for in the queue. */
+  async function wanted(): Promise<string[]> {
+    const found: string[] = [];
+    for await (const entries of db.outbox.requeueCandidates())
+      found.push(...entries.map(({ dedupe }) => dedupe));
+    return found;
+  }
   async function newJob(tenant = 'default') {
     const request: AdaptRequest = {
       kind: 'adapt',
@@ -491,8 +498,7 @@ describe.each(kinds)('on %s Postgres', (kind) => {
       return id;
     };
     const given = async (id: string) => (await garbage()).filter((key) => key.includes(id)).sort();
-    const waits = async (id: string) =>
-      (await db.outbox.requeueCandidates()).some(({ dedupe }) => dedupe === id);
+    const waits = async (id: string) => (await wanted()).includes(id);
     const id = await create();
     expect(await given(id)).toEqual([]);
     await sql.query(`UPDATE datasets SET created_at = now() - interval '1 minute' WHERE id = $1`, [id]);
@@ -652,13 +658,41 @@ describe.each(kinds)('on %s Postgres', (kind) => {
     await end();
   });
 
+  test('what is older than it is promised to be kept is forgotten, and nothing else', async () => {
+    const keys = ['forget-old', 'forget-young'];
+    await sql.query(
+      `INSERT INTO outbox (name, payload, dedupe, dispatched_at)
+       VALUES ('job.run', '{}', $1, now() - interval '25 hours'), ('job.run', '{}', $2, now() - interval '23 hours')`,
+      keys,
+    );
+    const { id } = await newJob();
+    await db.outbox.forget();
+    const left = await sql.query('SELECT dedupe FROM outbox WHERE dedupe = ANY($1)', [[...keys, `${id}-1`]]);
+    expect(left.rows.map(({ dedupe }) => dedupe as string).sort()).toEqual(['forget-young', `${id}-1`]);
+  });
+
+  test('of however many jobs wait, each is told once', async () => {
+    const ids: string[] = [];
+    for (let i = 0; i < 3; i++) ids.push((await newJob()).id);
+    // As many as several pages hold, and many of one moment.
+    await sql.query(
+      `INSERT INTO jobs SELECT (jsonb_populate_record(j, jsonb_build_object('id', 'job_many' || n,
+         'queued_at', now() - (n / 150) * interval '1 minute' - interval '1 minute'))).*
+       FROM jobs j, generate_series(1, 500) n WHERE j.id = $1`,
+      [ids[0]],
+    );
+    const all = (await wanted()).filter((dedupe) => dedupe.startsWith('job_many'));
+    expect(all).toHaveLength(500);
+    expect(new Set(all).size).toBe(500);
+    await sql.query(`DELETE FROM jobs WHERE id LIKE 'job_many%'`);
+  });
+
   test('the reconciler is told what should be in the queue', async () => {
     const { id } = await newJob();
     await sql.query(`UPDATE jobs SET queued_at = now() - interval '1 minute' WHERE id = $1`, [id]);
-    const entries = await db.outbox.requeueCandidates();
-    expect(entries.map((entry) => entry.dedupe)).toContain(`${id}-1`);
+    expect(await wanted()).toContain(`${id}-1`);
     await db.jobs.claim(id, 'w', 60_000);
-    expect((await db.outbox.requeueCandidates()).map((e) => e.dedupe)).not.toContain(`${id}-1`);
+    expect(await wanted()).not.toContain(`${id}-1`);
     await db.ping();
   });
 });

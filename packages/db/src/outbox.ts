@@ -33,6 +33,9 @@ export const deliverEntry = (id: string, attempts: number): OutboxEntry => ({
   dedupe: `${id}-${attempts + 1}`,
 });
 
+/** Jobs that are read at a time, of however many wait. */
+const PAGE = 200;
+
 interface Waiting {
   id: string;
   name: string;
@@ -60,34 +63,40 @@ export function outbox(db: Client, sql: Direct): Outbox {
         return sent.length;
       });
     },
-    async requeueCandidates() {
-      // The reconciler comes by regularly: a good moment to forget what has expired.
+    // Most of these read whole tables: not often.
+    async forget() {
       await db.$executeRaw`DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'`;
       await db.$executeRaw`DELETE FROM outbox WHERE dispatched_at < now() - interval '1 day'`;
       await db.$executeRaw`
         DELETE FROM webhook_deliveries WHERE status <> 'pending' AND created_at < now() - interval '30 days'`;
       await db.$executeRaw`DELETE FROM audit_log WHERE created_at < now() - interval '365 days'`;
-      const waiting = await db.$queryRaw<{ id: string; attempt: number }[]>`
-        SELECT id, attempt FROM jobs
-        WHERE (status = 'queued' OR (status = 'stopping' AND lease_token IS NULL))
-          AND queued_at < now() - interval '5 seconds' ORDER BY queued_at`;
+    },
+    async *requeueCandidates() {
+      for (const status of ['stopping', 'queued'])
+        for (let [at, last] = ['-infinity', '']; ;) {
+          const rows = await sql.$queryRaw<{ id: string; attempt: number; at: string }[]>`
+            SELECT id, attempt, queued_at::text AS at FROM jobs
+            WHERE status = ${status} AND (status = 'queued' OR lease_token IS NULL)
+              AND queued_at < now() - interval '5 seconds'
+              AND (queued_at, id) > (${at}::timestamptz, ${last}) ORDER BY queued_at, id LIMIT ${PAGE}`;
+          if (rows.length > 0) yield rows.map(({ id, attempt }) => runEntry(id, attempt));
+          if (rows.length < PAGE) break;
+          ({ at, id: last } = rows.at(-1)!);
+        }
       const validating = await db.$queryRaw<{ id: string }[]>`
         SELECT id FROM datasets
         WHERE status = 'validating' AND created_at < now() - interval '5 seconds'
-          AND (retry_at IS NULL OR retry_at <= now()) ORDER BY id`;
+          AND (retry_at IS NULL OR retry_at <= now()) ORDER BY id LIMIT 1000`;
+      yield validating.map(({ id }): OutboxEntry => ({
+        name: 'dataset.validate',
+        payload: { dataset_id: id },
+        dedupe: id,
+      }));
       const untold = await db.$queryRaw<{ id: string; attempts: number }[]>`
         SELECT id, attempts FROM webhook_deliveries
         WHERE status = 'pending' AND next_attempt_at < now() - interval '5 seconds'
           AND (lease_until IS NULL OR lease_until < now()) ORDER BY next_attempt_at LIMIT 1000`;
-      return [
-        ...untold.map(({ id, attempts }) => deliverEntry(id, attempts)),
-        ...waiting.map(({ id, attempt }) => runEntry(id, attempt)),
-        ...validating.map(({ id }): OutboxEntry => ({
-          name: 'dataset.validate',
-          payload: { dataset_id: id },
-          dedupe: id,
-        })),
-      ];
+      yield untold.map(({ id, attempts }) => deliverEntry(id, attempts));
     },
   };
 }

@@ -635,8 +635,13 @@ export interface Outbox {
    * entries of a failed `send` stay. Parallel dispatchers take different entries. Returns how many were sent.
    */
   dispatch(limit: number, send: (entry: OutboxEntry) => Promise<void>): Promise<number>;
-  /** What should be in the queue: waiting jobs and validating datasets older than a moment. For the reconciler. */
-  requeueCandidates(): Promise<OutboxEntry[]>;
+  /**
+   * What should be in the queue: waiting jobs and validating datasets older than a moment; entries of one name at a time. For
+   * the reconciler.
+   */
+  requeueCandidates(): AsyncIterable<readonly OutboxEntry[]>;
+  /** Deletes what is older than it is promised to be kept: answers kept for keys, sent entries, deliveries, the audit log. */
+  forget(): Promise<void>;
 }
 
 /** Failures without a checkpoint in between after which a retryable job has failed for good. */

@@ -18,6 +18,8 @@ export interface Backend {
   readonly kind: 'redis' | 'postgres';
   queue(name: string): BullQueue;
   worker(name: string, processor: Processor<unknown, void>, rules: Rules): BullWorker;
+  /** Those of the ids whose jobs are there: queue jobs are removed when they have ended. */
+  present(queue: BullQueue, ids: readonly string[]): Promise<ReadonlySet<string>>;
   ping(): Promise<void>;
   /** After its queues and workers have been closed. */
   close(): Promise<void>;
@@ -34,6 +36,15 @@ export function redisBackend(url: string, onError: (error: Error) => void): Back
     queue: (name) => new RedisQueue(name, { connection: producer, prefix }),
     worker: (name, processor, rules) =>
       new RedisWorker(name, processor, { connection: consumer, prefix, ...rules }),
+    // Not by state, as BullMQ tells it: that searches the list of all that wait, for each.
+    async present(queue, ids) {
+      const pipeline = producer.pipeline();
+      for (const id of ids) pipeline.exists(queue.toKey(id));
+      const answers = (await pipeline.exec()) ?? [];
+      const failed = answers.find(([error]) => error)?.[0];
+      if (failed) throw failed;
+      return new Set(ids.filter((_, i) => answers[i]?.[1] === 1));
+    },
     async ping() {
       await producer.ping();
     },
@@ -57,6 +68,10 @@ export function postgresBackend(url: string, onError: (error: Error) => void): B
     queue: (name) => new Queue(name, { connection }) as unknown as BullQueue,
     worker: (name, processor, rules) =>
       new Worker(name, processor as never, { connection, ...rules }) as unknown as BullWorker,
+    async present(queue, ids) {
+      const states = await Promise.all(ids.map((id) => queue.getJobState(id)));
+      return new Set(ids.filter((_, i) => states[i] !== 'unknown'));
+    },
     async ping() {
       await pool.query('SELECT 1');
     },

@@ -6,7 +6,6 @@ import type { Closable, Handler, Intake, Queue, QueueCounts, QueueOptions } from
 const NAMES = Object.keys(QUEUE_JOBS) as QueueJobName[];
 /** A queue job whose worker has not renewed its lock for so long is given to another, milliseconds. */
 const LOCK_MS = 30_000;
-const UNFINISHED = new Set(['waiting', 'active', 'delayed', 'prioritized', 'waiting-children']);
 
 /** Connects to the configured backend and waits until it is ready. The caller closes what it opens. */
 export async function openQueue(options: QueueOptions): Promise<Queue> {
@@ -50,6 +49,7 @@ function bind(
         jobId: dedupe,
         attempts,
         backoff: { type: 'exponential', delay: backoffMs },
+        // What is there is unfinished: see Backend.present.
         removeOnComplete: true,
         removeOnFail: true,
       });
@@ -61,9 +61,7 @@ function bind(
       await worker.ready;
       return worker;
     },
-    async has(name, dedupe) {
-      return UNFINISHED.has(await queueOf(name).getJobState(dedupe));
-    },
+    present: (name, ids) => backend.present(queueOf(name), ids),
     async counts() {
       const entries = NAMES.map(async (name): Promise<[QueueJobName, QueueCounts]> => {
         const counts = await queueOf(name).getJobCounts('waiting', 'active', 'delayed');

@@ -41,8 +41,8 @@ export interface Queue {
   add<N extends QueueJobName>(name: N, payload: QueuePayload<N>, options: AddOptions): Promise<void>;
   /** Starts `concurrency` handlers in this process. A second handler of the same name is an error. */
   work<N extends QueueJobName>(name: N, concurrency: number, handler: Handler<N>): Promise<Intake>;
-  /** Is a queue job with this id waiting, delayed or active? */
-  has(name: QueueJobName, dedupe: string): Promise<boolean>;
+  /** Those of the ids whose queue jobs are waiting, delayed or active. */
+  present(name: QueueJobName, ids: readonly string[]): Promise<ReadonlySet<string>>;
   counts(): Promise<Record<QueueJobName, QueueCounts>>;
   /** Throws when the backend does not answer. */
   ping(): Promise<void>;
