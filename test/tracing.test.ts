@@ -195,6 +195,8 @@ it('one trace from the request through every attempt to every stage, over restar
   const api = await startApi(more);
   expect(JSON.stringify(await clientOf(api).job(id))).not.toContain(traceId);
   const short = await startWorker(more);
+  await fetch(`${api.url}/v1/jobs-of/${encodeURIComponent(LABELS[0]!)}?token=${KEY}`);
+  await fetch(`${api.url}/healthz`);
   const trains = async () => (await clientOf(api).job(id)).stage === 'transfer';
   await vi.waitUntil(trains, { timeout: 60_000 });
   expect(await short.stop()).toBe(0);
@@ -247,10 +249,14 @@ it('one trace from the request through every attempt to every stage, over restar
   }
   expect(ours).toHaveLength(1 + attempts.length + stages.flat().length + pieces.length);
 
-  // Other requests are traces of their own; probes are none.
-  expect(spans().filter(({ name }) => name === 'GET /v1/jobs/:id').length).toBeGreaterThan(1);
+  // Other requests are traces of their own, probes are none, and what is not routed has no name.
+  const requests = spans().filter(({ kind }) => kind === SERVER);
+  expect(requests.filter(({ name }) => name === 'GET /v1/jobs/:id').length).toBeGreaterThan(1);
+  const missing = requests.filter(({ name }) => name === 'GET');
+  expect(missing.map(({ attributes }) => attributes['http.response.status_code'])).toEqual([404]);
+  expect(requests.map(({ name }) => name)).not.toContain('GET /healthz');
   const told = JSON.stringify(received.map(({ body }) => body));
-  for (const secret of [KEY, COLLECTOR_SECRET, 'holiday', 'dry_run', ...LABELS])
+  for (const secret of [KEY, COLLECTOR_SECRET, 'holiday', 'dry_run', 'zebra', ...LABELS])
     expect(told).not.toContain(secret);
   expect(received[0]!.headers).toMatchObject({ url: '/v1/traces', 'x-collector': COLLECTOR_SECRET });
 
