@@ -14,7 +14,8 @@ const rooms = {
   'packages/queue': ['contracts'],
   'packages/storage': ['contracts'],
   'packages/client': ['contracts'],
-  'apps/api': ['contracts', 'config', 'nas', 'data', 'db', 'queue', 'storage'],
+  'packages/tracing': [],
+  'apps/api': ['contracts', 'config', 'nas', 'data', 'db', 'queue', 'storage', 'tracing'],
   'apps/worker': [
     ...[
       'contracts',
@@ -28,7 +29,7 @@ const rooms = {
       'adaptation',
       'export',
     ],
-    ...['db', 'queue', 'storage'],
+    ...['db', 'queue', 'storage', 'tracing'],
   ],
   'apps/cli': ['contracts', 'config', 'nas', 'db', 'client', 'data'],
 };
@@ -64,6 +65,20 @@ module.exports = {
       severity: 'error',
       from: { pathNot: '^packages/db/' },
       to: { path: 'node_modules/@prisma/' },
+    },
+    {
+      name: 'only-tracing-loads-opentelemetry',
+      comment: 'And it does so only where spans are exported',
+      severity: 'error',
+      from: { path: '^(packages|apps)/', pathNot: '^packages/tracing/src/sdk\\.ts$' },
+      to: { path: '@opentelemetry/' },
+    },
+    {
+      name: 'tracing-is-optional',
+      comment: 'The SDK is loaded where spans are exported, and nowhere else',
+      severity: 'error',
+      from: { pathNot: '\\.test\\.ts$' },
+      to: { path: '^packages/tracing/src/sdk\\.ts$', dynamic: false, dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'tensors-stay-out-of-the-api',

@@ -33,12 +33,14 @@ const planted = {
   'packages/nas/src/planted/part.ts':
     "import type { Whole } from './whole.js';\nexport type Part = Whole | 1;\n",
   'apps/api/src/planted.ts': "import '@ntaa/adaptation';\n",
+  'packages/nas/src/planted/traced.ts': "import '@opentelemetry/api';\n",
 };
 const refusals = [
   'room-nas: packages/nas/src/planted/upwards.ts',
   'through-the-front-door: packages/nas/src/planted/back-door.ts',
   'no-circular: packages/nas/src/planted/',
   'room-api: apps/api/src/planted.ts',
+  'only-tracing-loads-opentelemetry: packages/nas/src/planted/traced.ts',
 ];
 
 /** A boundary check that sees nothing passes everything: plant violations in a copy, and see them refused. */

@@ -209,6 +209,8 @@ export async function startStack(
     NTAA_CHAOS_KILL: kills,
     // So that a small archive has several parts.
     NTAA_MAX_UPLOAD_BYTES: String(5 * 2 ** 20),
+    // So that one can measure what tracing costs.
+    ...Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('OTEL_'))),
   };
   const node = (name, script, more, flags = []) =>
     new Part(name, {

@@ -53,6 +53,7 @@ export async function startApi(
     // Receivers of tests are on this machine.
     webhookAllow: ['127.0.0.1'],
     trustedProxies: [],
+    tracing: null,
   };
   const secret = async (scopes: string[], tenant = 'default') =>
     (await db.keys.create({ name: scopes.join(), scopes, tenant })).secret;

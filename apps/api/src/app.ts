@@ -12,6 +12,7 @@ import { useMetrics } from './plugins/metrics.js';
 import { useOpenApi } from './plugins/openapi.js';
 import { answerBrokenHttp, sendProblem, useProblems } from './plugins/problems.js';
 import { useKeyRateLimit, useProtection } from './plugins/protection.js';
+import { useTracing } from './plugins/tracing.js';
 import { useValidation } from './plugins/validation.js';
 import { healthRoutes } from './routes/health.js';
 import { accountRoutes } from './routes/v1/account.js';
@@ -49,11 +50,14 @@ export async function buildApp(deps: Deps): Promise<App> {
     frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
     routerOptions: { ignoreTrailingSlash: false },
   });
+  useTracing(app, deps);
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
   app.addHook('preHandler', async (request) => {
     const { id } = (request.params ?? {}) as { id?: string };
     // What is logged of a job's requests can be found by the job, beside what its workers say.
-    if (id?.startsWith('job_')) request.log = request.log.child({ job: id });
+    if (!id?.startsWith('job_')) return;
+    request.log = request.log.child({ job: id });
+    request.span?.set({ 'ntaa.job.id': id });
   });
   app.addHook('preClose', async () => {
     setTimeout(() => app.server.closeAllConnections(), limits.closeMs).unref();

@@ -15,7 +15,9 @@ import {
 import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
 import { openStore } from '@ntaa/storage';
+import { openTracing } from '@ntaa/tracing';
 import closeWithGrace from 'close-with-grace';
+import { hostname } from 'node:os';
 import { pino } from 'pino';
 import { buildApp } from './app.js';
 import { startDispatcher } from './dispatcher.js';
@@ -61,6 +63,10 @@ async function start(): Promise<void> {
   whenOrphaned(() => void grace.close());
 
   const warn = (message: string): void => logger.warn(message);
+  const service = { name: 'ntaa-api', instance: `${hostname()}-${process.pid}` };
+  const tracing = await openTracing(config.tracing, service, warn);
+  // Closed last: the requests that end meanwhile belong to it.
+  opened.push(async () => tracing?.close());
   if (config.s3 === null) await makeDataFolder(config.dataDir);
   const db = await openDependency(databaseOf(config), warn, (onError) =>
     openDatabase(databaseUrl, { connections: CONNECTIONS, warm: true, onError }),
@@ -75,7 +81,7 @@ async function start(): Promise<void> {
   opened.push(() => store.close());
   if (config.apiKey !== null) await db.keys.ensureBootstrap(config.apiKey);
 
-  const app = await buildApp({ db, queue, store, config, logger, meters });
+  const app = await buildApp({ db, queue, store, config, logger, meters, tracing });
   opened.push(() => app.close());
   const dispatcher = await startDispatcher({ db, queue, log: logger, meters });
   opened.push(() => dispatcher.close());

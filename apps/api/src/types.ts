@@ -2,6 +2,7 @@
 import type { Config } from '@ntaa/config';
 import type { Database, Principal } from '@ntaa/db';
 import type { Queue } from '@ntaa/queue';
+import type { Span, Tracing } from '@ntaa/tracing';
 import type { ObjectStore } from '@ntaa/storage';
 import type { Scope } from '@ntaa/contracts';
 import type {
@@ -26,6 +27,8 @@ export interface Deps {
   readonly limits?: Partial<Limits>;
   /** What the process counts beside the app; default: the app's own. */
   readonly meters?: Meters;
+  /** null, and default: nothing is traced. */
+  readonly tracing?: Tracing | null;
 }
 
 /** Largest JSON body, bytes. */
@@ -74,6 +77,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who asks. Set on every route that names a scope. */
     principal: Principal;
+    /** Where it is traced. */
+    span?: Span;
   }
   interface FastifyContextConfig {
     /** What the API key must be allowed to do. Every /v1 route names it; routes without one are public. */

@@ -1,6 +1,7 @@
 import type { Config, RunningEngine } from '@ntaa/config';
 import type { Database } from '@ntaa/db';
 import type { ObjectStore } from '@ntaa/storage';
+import type { Tracing } from '@ntaa/tracing';
 import type { Logger } from 'pino';
 
 /** What every handler of a worker stands on. The process entry opens and closes it. */
@@ -9,6 +10,8 @@ export interface Context {
   readonly db: Database;
   readonly store: ObjectStore;
   readonly log: Logger;
+  /** null: nothing is traced. */
+  readonly tracing: Tracing | null;
   /** What this worker's trainers run on. */
   readonly engine: RunningEngine;
   /** Names this worker in leases: HOST-PID. */

@@ -14,6 +14,9 @@ const HEARTBEAT = 4000;
 /** A child that is there saves the start of another: so long it waits for more pieces of its job, ms. */
 const PATIENCE = 60_000;
 
+/** `late`: its answer was refused. */
+type PieceEnd = 'done' | 'late' | 'given-back';
+
 export class Helping {
   readonly jobId: string;
   /** Resolves when the child is gone, and with it what it had on the disk. */
@@ -66,21 +69,13 @@ export class Helping {
 
   /** Does pieces until there is none that it may take, beginning with one that it has. Never rejects. */
   async work(first: PieceClaim | null = null): Promise<void> {
-    const { pieces } = this.#context.db;
     this.#busy = true;
     clearTimeout(this.#rest);
     const heart = setInterval(() => void this.#renew(), HEARTBEAT);
     try {
       let claim = first ?? (await this.#claim());
       while (claim) {
-        killPoint('worker.piece-claimed');
-        this.#held = claim.lease;
-        const answer = await this.#answerTo(claim.spec as PieceSpec);
-        this.#held = null;
-        this.#started = true;
-        if (answer === null) return await pieces.release(claim.lease, !this.#left);
-        killPoint('worker.piece-answered');
-        if (!(await pieces.complete(claim.lease, answer.result))) await pieces.late(this.jobId);
+        if (!(await this.#traced(claim))) return;
         claim = await this.#claim();
       }
     } catch (error) {
@@ -92,6 +87,40 @@ export class Helping {
       this.#busy = false;
       this.#rest = setTimeout(() => void this.leave(), PATIENCE).unref();
     }
+  }
+
+  /** Does a piece, and says so to those who trace the service. false: the child is gone. */
+  async #traced(claim: PieceClaim): Promise<boolean> {
+    const span = this.#context.tracing?.start('job piece', {
+      kind: 'consumer',
+      parent: claim.traceparent,
+      attributes: { 'ntaa.job.id': this.jobId, 'ntaa.worker': this.#context.worker },
+    });
+    let outcome: PieceEnd = 'given-back';
+    try {
+      outcome = await this.#do(claim);
+    } finally {
+      span?.set({ 'ntaa.piece.outcome': outcome });
+      span?.end(outcome === 'done' ? undefined : outcome);
+    }
+    return outcome !== 'given-back';
+  }
+
+  async #do({ lease, spec }: PieceClaim): Promise<PieceEnd> {
+    const { pieces } = this.#context.db;
+    killPoint('worker.piece-claimed');
+    this.#held = lease;
+    const answer = await this.#answerTo(spec as PieceSpec);
+    this.#held = null;
+    this.#started = true;
+    if (answer === null) {
+      await pieces.release(lease, !this.#left);
+      return 'given-back';
+    }
+    killPoint('worker.piece-answered');
+    if (await pieces.complete(lease, answer.result)) return 'done';
+    await pieces.late(this.jobId);
+    return 'late';
   }
 
   /** Leaves at once, whatever it is at. */

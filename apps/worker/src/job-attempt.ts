@@ -3,6 +3,7 @@ import { killPoint } from '@ntaa/config';
 import type { JobStatus } from '@ntaa/contracts';
 import { JOB_FAILURES, JobError } from '@ntaa/contracts';
 import { LeaseLost, type Claim, type Wanted } from '@ntaa/db';
+import type { AttemptTrace } from './attempt-trace.js';
 import type { Context } from './context.js';
 import { forkChild, type ForkedChild } from './forked.js';
 import { answerPieces } from './offers.js';
@@ -25,15 +26,17 @@ export async function attemptJob(
   context: Context,
   claim: Claim,
   assignment: JobAssignment,
+  trace: AttemptTrace,
   shutdown: AbortSignal,
 ): Promise<AttemptEnd> {
-  const attempt = new Attempt(context, claim, assignment);
+  const attempt = new Attempt(context, claim, assignment, trace);
   return attempt.run(shutdown);
 }
 
 class Attempt {
   readonly #context: Context;
   readonly #claim: Claim;
+  readonly #trace: AttemptTrace;
   readonly #child: ForkedChild;
   readonly #progress: ProgressWriter;
   /** What the user wants, and what the trainer was last told. */
@@ -47,9 +50,10 @@ class Attempt {
   #finishing = false;
   #lost = false;
 
-  constructor(context: Context, claim: Claim, assignment: JobAssignment) {
+  constructor(context: Context, claim: Claim, assignment: JobAssignment, trace: AttemptTrace) {
     this.#context = context;
     this.#claim = claim;
+    this.#trace = trace;
     this.#wanted = claim.wanted;
     this.#told = { wanted: claim.wanted, hurry: false };
     this.#progress = new ProgressWriter(
@@ -94,6 +98,7 @@ class Attempt {
     const { lease } = this.#claim;
     switch (message.type) {
       case 'progress':
+        this.#trace.stage(message.stage);
         return this.#progress.put(message.stage, message.progress);
       case 'events':
         return db.jobs.appendEvents(lease, message.events);
@@ -103,7 +108,7 @@ class Attempt {
         await db.jobs.commitCheckpoint(lease, message.checkpoint);
         return killPoint('worker.checkpoint-recorded');
       case 'pieces':
-        return answerPieces(this.#context, lease, message.question);
+        return answerPieces(this.#context, lease, message.question, this.#trace.here);
       case 'done':
         await this.#progress.settle();
         return this.#done(message.outcome as JobOutcome);
@@ -199,6 +204,7 @@ class Attempt {
       }
       const asked = this.#wanted === 'pause' || this.#shuttingDown;
       if (asked && this.#failure === undefined) return await db.jobs.release(lease);
+      this.#trace.failed(failure.code);
       const { retry, detail } = decide(failure, this.#claim.failures);
       return await db.jobs.fail(lease, { code: failure.code, detail }, retry !== 'no');
     } catch (error) {

@@ -18,6 +18,7 @@ import {
 import { openDatabase } from '@ntaa/db';
 import { openQueue } from '@ntaa/queue';
 import { openStore } from '@ntaa/storage';
+import { openTracing } from '@ntaa/tracing';
 import { pino } from 'pino';
 import { announce } from './presence.js';
 import { registerEngine } from './register-engine.js';
@@ -52,6 +53,8 @@ async function run(): Promise<void> {
     hooks: { streamWrite: withoutSecrets },
   });
   const warn = (message: string): void => log.warn(message);
+  const worker = `${hostname()}-${process.pid}`;
+  const tracing = await openTracing(config.tracing, { name: 'ntaa-worker', instance: worker }, warn);
   await makeDataFolder(config.dataDir);
   const db = await openDependency(databaseOf(config), warn, (onError) =>
     openDatabase(databaseUrl, { connections: 4, onError }),
@@ -64,10 +67,9 @@ async function run(): Promise<void> {
   const engine = await registerEngine(db, config.engine, gpus[0] ?? null).catch((error: Error) => {
     throw new StartError(error.message, { cause: error });
   });
-  const worker = `${hostname()}-${process.pid}`;
   const scratch = join(config.dataDir, 'scratch');
   working = true;
-  const context = { config, db, store, log, engine, worker, scratch };
+  const context = { config, db, store, log, tracing, engine, worker, scratch };
   const onGpus = engine.kind === 'tensorflow-gpu' ? gpus : [];
   const supervisor = await startSupervisor({ ...context, gpus: onGpus }, queue);
   const leave = await announce(context, () => supervisor.load);
@@ -78,8 +80,10 @@ async function run(): Promise<void> {
   // A server that does not answer any more must not keep this process: leases expire by themselves.
   setTimeout(() => process.exit(1), EXIT_LIMIT).unref();
   await supervisor.close();
+  const flushed = tracing?.close();
   await leave();
   await queue.close();
   await store.close();
   await db.close();
+  await flushed;
 }

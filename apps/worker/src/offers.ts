@@ -13,6 +13,7 @@ export async function answerPieces(
   context: Offering,
   lease: Lease,
   question: PieceQuestion,
+  traceparent: string | null,
 ): Promise<unknown> {
   const { pieces } = context.db;
   switch (question.ask) {
@@ -26,7 +27,7 @@ export async function answerPieces(
           .update(JSON.stringify([engine, spec]))
           .digest('hex')
           .slice(0, 32);
-        return { id, engine, spec };
+        return { id, engine, spec, traceparent };
       });
       // One who comes for less than two pieces comes late.
       const wake = Math.min(Math.ceil(offered.length / 2), await helpers(context));

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { killPoint } from '@ntaa/config';
 import type { Claim } from '@ntaa/db';
 import { assemble, type Place } from './assemble.js';
+import { AttemptTrace } from './attempt-trace.js';
 import type { Context } from './context.js';
 import { asFailure, attemptJob, LEASE, type AttemptEnd } from './job-attempt.js';
 import type { JobAssignment } from './protocol.js';
@@ -40,13 +41,33 @@ async function attempt(
   place: Place,
   shutdown: AbortSignal,
 ): Promise<AttemptEnd> {
+  const trace = new AttemptTrace(context, claim);
+  // What is logged of it can be found by its trace.
+  const log = trace.id === undefined ? context.log : context.log.child({ trace_id: trace.id });
+  let end: AttemptEnd = 'lost';
+  try {
+    end = await tryJob({ ...context, log }, claim, place, trace, shutdown);
+    return end;
+  } finally {
+    trace.end(end);
+  }
+}
+
+async function tryJob(
+  context: Context,
+  claim: Claim,
+  place: Place,
+  trace: AttemptTrace,
+  shutdown: AbortSignal,
+): Promise<AttemptEnd> {
   let assignment: JobAssignment;
   try {
     assignment = await assemble(context, claim, place);
   } catch (error) {
     context.log.error({ job: claim.lease.jobId, err: error }, 'a job could not be prepared');
     const { code, detail, retryable } = asFailure(error);
+    trace.failed(code);
     return context.db.jobs.fail(claim.lease, { code, detail }, retryable);
   }
-  return attemptJob(context, claim, assignment, shutdown);
+  return attemptJob(context, claim, assignment, trace, shutdown);
 }

@@ -89,7 +89,8 @@ function contextWith(s3Port: number | null, gpus: readonly string[] = []): Conte
   const settings = s3Port === null ? config : { ...config, s3 };
   const scratch = join(folder, 'scratch');
   const engine = { kind: 'wasm', name: 'wasm', reason: 'test' } as const;
-  return { config: settings, db, store, log: pino({}, { write }), engine, worker: 'test-1', gpus, scratch };
+  const common = { config: settings, db, store, tracing: null };
+  return { ...common, log: pino({}, { write }), engine, worker: 'test-1', gpus, scratch };
 }
 async function start(stuck = false, gpus: readonly string[] = []): Promise<void> {
   const { port } = tarPit.address() as AddressInfo;

@@ -114,10 +114,32 @@ test.each([
   [{ NTAA_WEBHOOK_ALLOW: 'https://hooks.internal' }, /NTAA_WEBHOOK_ALLOW/],
   [{ NTAA_WEBHOOK_ALLOW: 'hooks.internal, 10.0.0.0/33' }, /NTAA_WEBHOOK_ALLOW/],
   [{ NTAA_TRUSTED_PROXIES: 'proxy' }, /NTAA_TRUSTED_PROXIES/],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4318' }, /OTEL_EXPORTER_OTLP_ENDPOINT/],
+  [
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
+    /http\/protobuf/,
+  ],
   [{ PORT: '-1' }, /PORT/],
   [{ PORT: '0x10' }, /PORT/],
 ])('%j', (env, message) => {
   expect(problemsOf(env)).toEqual([expect.stringMatching(message)]);
+});
+
+const at = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' };
+test.each([
+  [{}, null],
+  [{ OTEL_SERVICE_NAME: 'x', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, null],
+  [at, 'http/protobuf'],
+  [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://collector/v1/traces' }, 'http/protobuf'],
+  [{ ...at, OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' }, 'http/json'],
+  [
+    { ...at, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/json' },
+    'http/json',
+  ],
+  [{ ...at, OTEL_SDK_DISABLED: 'true' }, null],
+  [{ ...at, OTEL_TRACES_EXPORTER: 'none' }, null],
+])('spans are exported where there is somewhere to: %j', (env, tracing) => {
+  expect(parseConfig(env).tracing).toBe(tracing);
 });
 
 test('secrets are never shown', () => {

@@ -5,6 +5,8 @@ import { Reader, type Environment } from './reader.js';
 
 export const ENGINES = ['auto', 'tensorflow-gpu', 'tensorflow', 'wasm'] as const;
 export type EngineChoice = (typeof ENGINES)[number];
+/** How spans of traces can be encoded. */
+const TRACE_FORMATS = ['http/protobuf', 'http/json'] as const;
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -48,6 +50,8 @@ export interface Config {
   readonly webhookAllow: readonly string[];
   /** Addresses and ranges of proxies, whose X-Forwarded-* headers are believed. */
   readonly trustedProxies: readonly string[];
+  /** How spans are exported; where to, and the rest of it, OpenTelemetry's own variables say. null: not at all. */
+  readonly tracing: (typeof TRACE_FORMATS)[number] | null;
 }
 
 /** Bad configuration. The message lists every problem: variable, value, remedy. */
@@ -86,6 +90,7 @@ export function parseConfig(env: Environment): Config {
       'give host names, addresses or ranges, as in hooks.internal,10.1.0.0/16',
     ),
     trustedProxies: read.list('NTAA_TRUSTED_PROXIES', isRange, 'give addresses or ranges, as in 10.0.0.0/8'),
+    tracing: readTracing(read),
   };
   if (config.databaseUrl && new URL(config.databaseUrl).pathname.length < 2)
     read.problem('DATABASE_URL', 'names no database', 'add one at the end, as in postgres://host:5432/ntaa');
@@ -104,6 +109,20 @@ function isRange(text: string): boolean {
     more.length === 0 &&
     (prefix === undefined || (/^\d+$/.test(prefix) && Number(prefix) <= bits))
   );
+}
+
+/** As OpenTelemetry's specification has it, but that without an endpoint nothing is exported. */
+function readTracing(read: Reader): Config['tracing'] {
+  const example = 'http://collector:4318';
+  const endpoints = ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT'].map((name) =>
+    read.url(name, ['http:', 'https:'], example),
+  );
+  const off =
+    /^true$/i.test(read.text('OTEL_SDK_DISABLED') ?? '') || read.text('OTEL_TRACES_EXPORTER') === 'none';
+  if (off || endpoints.every((endpoint) => endpoint === null)) return null;
+  const own = 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL';
+  const name = read.text(own) === null ? 'OTEL_EXPORTER_OTLP_PROTOCOL' : own;
+  return read.choice(name, TRACE_FORMATS, 'http/protobuf');
 }
 
 function readS3(read: Reader): S3Config | null {

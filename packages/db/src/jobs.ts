@@ -47,7 +47,7 @@ export function jobs(db: Client, sql: Direct): UserSide {
   }
 
   return {
-    async create(tenant, request, once) {
+    async create(tenant, request, once, traceparent = null) {
       const source = request.kind === 'adapt' ? request.source_dataset : undefined;
       const needed = source === undefined ? [request.dataset] : [request.dataset, source];
       const id = newId('job');
@@ -84,9 +84,9 @@ export function jobs(db: Client, sql: Direct): UserSide {
               AND created_at = ${since?.toISOString() ?? null}::timestamptz AND response IS NULL
             RETURNING key
           ), job AS (
-            INSERT INTO jobs (id, tenant_id, kind, task, dataset_id, priority, request, progress, last_seq)
+            INSERT INTO jobs (id, tenant_id, kind, task, dataset_id, priority, request, progress, last_seq, traceparent)
             SELECT ${id}, ${tenant}, ${request.kind}, ${task}, ${request.dataset}, ${priority}::int,
-              ${JSON.stringify(request)}::jsonb, ${JSON.stringify(WAITING)}::jsonb, 1
+              ${JSON.stringify(request)}::jsonb, ${JSON.stringify(WAITING)}::jsonb, 1, ${traceparent}
             FROM allowed WHERE ${once === undefined}::boolean OR EXISTS (SELECT 1 FROM answered)
             RETURNING *
           ), event AS (

@@ -68,6 +68,7 @@ export function leases(db: Client): WorkerSide {
           request: row.request as unknown as JobRequest,
           wanted: row.status === 'stopping' ? 'stop' : 'run',
           failures: row.failuresTotal === 0 ? [] : await failuresOf(tx, id),
+          traceparent: row.traceparent,
         };
       });
     },

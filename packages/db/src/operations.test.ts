@@ -46,7 +46,7 @@ async function newJob(tenant = 'default', more: object = {}): Promise<string> {
   return job.id;
 }
 async function claimed(id: string, worker = 'w'): Promise<Claim> {
-  await sql.query('UPDATE jobs SET queued_at = now() WHERE id = $1', [id]);
+  await sql.query(`UPDATE jobs SET queued_at = now() - interval '1 millisecond' WHERE id = $1`, [id]);
   const claim = await db.jobs.claim(id, worker, 60_000);
   if (!claim) throw new Error(`${id} was not claimed`);
   return claim;
@@ -205,7 +205,9 @@ test('a job that pauses before it is tried again is passed over', async () => {
   expect(await serve()).toBeNull();
   const next = await newJob();
   expect((await serve())!.id).toBe(next);
-  await sql.query('UPDATE jobs SET queued_at = now() WHERE id = $1', [failed.lease.jobId]);
+  await sql.query(`UPDATE jobs SET queued_at = now() - interval '1 millisecond' WHERE id = $1`, [
+    failed.lease.jobId,
+  ]);
   expect((await serve())!.id).toBe(failed.lease.jobId);
 });
 

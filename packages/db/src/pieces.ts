@@ -25,8 +25,8 @@ export function pieces(sql: Direct): Pieces {
           SELECT id, tenant_id FROM jobs
           WHERE id = ${lease.jobId} AND lease_token = ${lease.token} AND lease_until > now() FOR SHARE
         ), made AS (
-          INSERT INTO pieces (job_id, tenant_id, id, position, engine, spec)
-          SELECT job.id, job.tenant_id, p->>'id', n, p->>'engine', p->'spec'
+          INSERT INTO pieces (job_id, tenant_id, id, position, engine, spec, traceparent)
+          SELECT job.id, job.tenant_id, p->>'id', n, p->>'engine', p->'spec', p->>'traceparent'
           FROM job, json_array_elements(${JSON.stringify(offered)}::json) WITH ORDINALITY AS t(p, n)
           ON CONFLICT (job_id, id) DO NOTHING
         ), woken AS (
@@ -74,7 +74,7 @@ export function pieces(sql: Direct): Pieces {
 
     async claim(jobId, { worker, engine, otherHostThan }, leaseMs) {
       const token = randomUUID();
-      const [piece] = await sql.$queryRaw<{ id: string; spec: unknown }[]>`
+      const [piece] = await sql.$queryRaw<{ id: string; spec: unknown; traceparent: string | null }[]>`
         UPDATE pieces SET lease_token = ${token}, worker = ${worker}, claimed_at = now(),
           lease_until = now() + ${leaseMs} * interval '1 millisecond',
           failures = failures + (lease_until IS NOT NULL)::int
@@ -84,8 +84,10 @@ export function pieces(sql: Direct): Pieces {
             AND (p.lease_until IS NULL OR p.lease_until < now()) AND p.failures < ${HELPED}
             AND regexp_replace(jobs.worker, '-[0-9]+$', '') IS DISTINCT FROM ${otherHostThan}
           ORDER BY p.position LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
-        RETURNING id, spec`;
-      return piece ? { lease: { jobId, id: piece.id, token }, spec: piece.spec } : null;
+        RETURNING id, spec, traceparent`;
+      if (!piece) return null;
+      const { id, spec, traceparent } = piece;
+      return { lease: { jobId, id, token }, spec, traceparent };
     },
 
     async renew({ jobId, id, token }, leaseMs) {

@@ -274,6 +274,8 @@ export interface Claim {
   readonly wanted: 'run' | 'stop';
   /** Codes of the failures of earlier attempts, oldest first. */
   readonly failures: readonly string[];
+  /** Of the request that made the job; null: it was not traced. */
+  readonly traceparent: string | null;
 }
 /** What the user wants of a running job. */
 export type Wanted = 'run' | 'stop' | 'cancel' | 'pause';
@@ -324,6 +326,8 @@ export interface Jobs {
     request: JobRequest,
     /** Throws KeyLost. */
     once?: Once<Job>,
+    /** Of the request, where it is traced: what is done for the job belongs to the same trace. */
+    traceparent?: string | null,
   ): Promise<Job | 'dataset-missing' | 'dataset-not-ready'>;
   get(tenant: string, id: string): Promise<Job | null>;
   list(
@@ -400,6 +404,8 @@ export interface NewPiece {
   readonly engine: string;
   /** JSON, written and read by workers only. */
   readonly spec: unknown;
+  /** Of the stage that it is of, where jobs are traced. */
+  readonly traceparent?: string | null;
 }
 export interface FinishedPiece {
   readonly id: string;
@@ -415,6 +421,7 @@ export interface PieceLease {
 export interface PieceClaim {
   readonly lease: PieceLease;
   readonly spec: unknown;
+  readonly traceparent: string | null;
 }
 /** Who asks for a piece. */
 export interface PieceTaker {

@@ -64,7 +64,7 @@ export function jobRoutes(app: App, { db }: Deps): void {
       }
       const create = async (once: Once<Job> | undefined): Promise<Job> => {
         await checkJob(db, tenant, body, inputs);
-        const job = await db.jobs.create(tenant, body, once);
+        const job = await db.jobs.create(tenant, body, once, request.span?.traceparent);
         // Deleted, or not ready any more, since it was looked at.
         if (typeof job === 'string') {
           inputs.forget();
@@ -72,6 +72,7 @@ export function jobRoutes(app: App, { db }: Deps): void {
           throw new ProblemError('conflict', `${body.dataset} has just been changed or deleted.`);
         }
         killPoint('api.job-created');
+        request.span?.set({ 'ntaa.job.id': job.id });
         return job;
       };
       return createOnce(db, request, reply, { hash: bodyHash(body), create, answer: accepted });

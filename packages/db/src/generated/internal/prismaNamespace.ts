@@ -2040,6 +2040,7 @@ export const JobScalarFieldEnum = {
   result: 'result',
   error: 'error',
   stopReason: 'stopReason',
+  traceparent: 'traceparent',
   lastSeq: 'lastSeq',
   leaseToken: 'leaseToken',
   leaseUntil: 'leaseUntil',
@@ -2182,6 +2183,7 @@ export const PieceScalarFieldEnum = {
   leaseUntil: 'leaseUntil',
   worker: 'worker',
   failures: 'failures',
+  traceparent: 'traceparent',
   seconds: 'seconds',
   claimedAt: 'claimedAt',
   createdAt: 'createdAt'

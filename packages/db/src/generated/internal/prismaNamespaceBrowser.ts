@@ -174,6 +174,7 @@ export const JobScalarFieldEnum = {
   result: 'result',
   error: 'error',
   stopReason: 'stopReason',
+  traceparent: 'traceparent',
   lastSeq: 'lastSeq',
   leaseToken: 'leaseToken',
   leaseUntil: 'leaseUntil',
@@ -316,6 +317,7 @@ export const PieceScalarFieldEnum = {
   leaseUntil: 'leaseUntil',
   worker: 'worker',
   failures: 'failures',
+  traceparent: 'traceparent',
   seconds: 'seconds',
   claimedAt: 'claimedAt',
   createdAt: 'createdAt'

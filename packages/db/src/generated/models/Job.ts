@@ -55,6 +55,7 @@ export type JobMinAggregateOutputType = {
   failuresTotal: number | null
   priority: number | null
   stopReason: string | null
+  traceparent: string | null
   lastSeq: number | null
   leaseToken: string | null
   leaseUntil: Date | null
@@ -79,6 +80,7 @@ export type JobMaxAggregateOutputType = {
   failuresTotal: number | null
   priority: number | null
   stopReason: string | null
+  traceparent: string | null
   lastSeq: number | null
   leaseToken: string | null
   leaseUntil: Date | null
@@ -107,6 +109,7 @@ export type JobCountAggregateOutputType = {
   result: number
   error: number
   stopReason: number
+  traceparent: number
   lastSeq: number
   leaseToken: number
   leaseUntil: number
@@ -149,6 +152,7 @@ export type JobMinAggregateInputType = {
   failuresTotal?: true
   priority?: true
   stopReason?: true
+  traceparent?: true
   lastSeq?: true
   leaseToken?: true
   leaseUntil?: true
@@ -173,6 +177,7 @@ export type JobMaxAggregateInputType = {
   failuresTotal?: true
   priority?: true
   stopReason?: true
+  traceparent?: true
   lastSeq?: true
   leaseToken?: true
   leaseUntil?: true
@@ -201,6 +206,7 @@ export type JobCountAggregateInputType = {
   result?: true
   error?: true
   stopReason?: true
+  traceparent?: true
   lastSeq?: true
   leaseToken?: true
   leaseUntil?: true
@@ -316,6 +322,7 @@ export type JobGroupByOutputType = {
   result: runtime.JsonValue | null
   error: runtime.JsonValue | null
   stopReason: string | null
+  traceparent: string | null
   lastSeq: number
   leaseToken: string | null
   leaseUntil: Date | null
@@ -367,6 +374,7 @@ export type JobWhereInput = {
   result?: Prisma.JsonNullableFilter<"Job">
   error?: Prisma.JsonNullableFilter<"Job">
   stopReason?: Prisma.StringNullableFilter<"Job"> | string | null
+  traceparent?: Prisma.StringNullableFilter<"Job"> | string | null
   lastSeq?: Prisma.IntFilter<"Job"> | number
   leaseToken?: Prisma.StringNullableFilter<"Job"> | string | null
   leaseUntil?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
@@ -395,6 +403,7 @@ export type JobOrderByWithRelationInput = {
   result?: Prisma.SortOrderInput | Prisma.SortOrder
   error?: Prisma.SortOrderInput | Prisma.SortOrder
   stopReason?: Prisma.SortOrderInput | Prisma.SortOrder
+  traceparent?: Prisma.SortOrderInput | Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrderInput | Prisma.SortOrder
   leaseUntil?: Prisma.SortOrderInput | Prisma.SortOrder
@@ -426,6 +435,7 @@ export type JobWhereUniqueInput = Prisma.AtLeast<{
   result?: Prisma.JsonNullableFilter<"Job">
   error?: Prisma.JsonNullableFilter<"Job">
   stopReason?: Prisma.StringNullableFilter<"Job"> | string | null
+  traceparent?: Prisma.StringNullableFilter<"Job"> | string | null
   lastSeq?: Prisma.IntFilter<"Job"> | number
   leaseToken?: Prisma.StringNullableFilter<"Job"> | string | null
   leaseUntil?: Prisma.DateTimeNullableFilter<"Job"> | Date | string | null
@@ -454,6 +464,7 @@ export type JobOrderByWithAggregationInput = {
   result?: Prisma.SortOrderInput | Prisma.SortOrder
   error?: Prisma.SortOrderInput | Prisma.SortOrder
   stopReason?: Prisma.SortOrderInput | Prisma.SortOrder
+  traceparent?: Prisma.SortOrderInput | Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrderInput | Prisma.SortOrder
   leaseUntil?: Prisma.SortOrderInput | Prisma.SortOrder
@@ -490,6 +501,7 @@ export type JobScalarWhereWithAggregatesInput = {
   result?: Prisma.JsonNullableWithAggregatesFilter<"Job">
   error?: Prisma.JsonNullableWithAggregatesFilter<"Job">
   stopReason?: Prisma.StringNullableWithAggregatesFilter<"Job"> | string | null
+  traceparent?: Prisma.StringNullableWithAggregatesFilter<"Job"> | string | null
   lastSeq?: Prisma.IntWithAggregatesFilter<"Job"> | number
   leaseToken?: Prisma.StringNullableWithAggregatesFilter<"Job"> | string | null
   leaseUntil?: Prisma.DateTimeNullableWithAggregatesFilter<"Job"> | Date | string | null
@@ -518,6 +530,7 @@ export type JobCreateInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: string | null
+  traceparent?: string | null
   lastSeq?: number
   leaseToken?: string | null
   leaseUntil?: Date | string | null
@@ -546,6 +559,7 @@ export type JobUncheckedCreateInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: string | null
+  traceparent?: string | null
   lastSeq?: number
   leaseToken?: string | null
   leaseUntil?: Date | string | null
@@ -574,6 +588,7 @@ export type JobUpdateInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   lastSeq?: Prisma.IntFieldUpdateOperationsInput | number
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -602,6 +617,7 @@ export type JobUncheckedUpdateInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   lastSeq?: Prisma.IntFieldUpdateOperationsInput | number
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -630,6 +646,7 @@ export type JobCreateManyInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: string | null
+  traceparent?: string | null
   lastSeq?: number
   leaseToken?: string | null
   leaseUntil?: Date | string | null
@@ -658,6 +675,7 @@ export type JobUpdateManyMutationInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   lastSeq?: Prisma.IntFieldUpdateOperationsInput | number
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -686,6 +704,7 @@ export type JobUncheckedUpdateManyInput = {
   result?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   error?: Prisma.NullableJsonNullValueInput | runtime.InputJsonValue
   stopReason?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   lastSeq?: Prisma.IntFieldUpdateOperationsInput | number
   leaseToken?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
@@ -714,6 +733,7 @@ export type JobCountOrderByAggregateInput = {
   result?: Prisma.SortOrder
   error?: Prisma.SortOrder
   stopReason?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrder
   leaseUntil?: Prisma.SortOrder
@@ -746,6 +766,7 @@ export type JobMaxOrderByAggregateInput = {
   failuresTotal?: Prisma.SortOrder
   priority?: Prisma.SortOrder
   stopReason?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrder
   leaseUntil?: Prisma.SortOrder
@@ -770,6 +791,7 @@ export type JobMinOrderByAggregateInput = {
   failuresTotal?: Prisma.SortOrder
   priority?: Prisma.SortOrder
   stopReason?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
   lastSeq?: Prisma.SortOrder
   leaseToken?: Prisma.SortOrder
   leaseUntil?: Prisma.SortOrder
@@ -808,6 +830,7 @@ export type JobSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = ru
   result?: boolean
   error?: boolean
   stopReason?: boolean
+  traceparent?: boolean
   lastSeq?: boolean
   leaseToken?: boolean
   leaseUntil?: boolean
@@ -836,6 +859,7 @@ export type JobSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extension
   result?: boolean
   error?: boolean
   stopReason?: boolean
+  traceparent?: boolean
   lastSeq?: boolean
   leaseToken?: boolean
   leaseUntil?: boolean
@@ -864,6 +888,7 @@ export type JobSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extension
   result?: boolean
   error?: boolean
   stopReason?: boolean
+  traceparent?: boolean
   lastSeq?: boolean
   leaseToken?: boolean
   leaseUntil?: boolean
@@ -892,6 +917,7 @@ export type JobSelectScalar = {
   result?: boolean
   error?: boolean
   stopReason?: boolean
+  traceparent?: boolean
   lastSeq?: boolean
   leaseToken?: boolean
   leaseUntil?: boolean
@@ -903,7 +929,7 @@ export type JobSelectScalar = {
   finishedAt?: boolean
 }
 
-export type JobOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "kind" | "task" | "datasetId" | "status" | "stage" | "attempt" | "failures" | "failuresTotal" | "priority" | "request" | "progress" | "result" | "error" | "stopReason" | "lastSeq" | "leaseToken" | "leaseUntil" | "worker" | "claimedAt" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["job"]>
+export type JobOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "tenantId" | "kind" | "task" | "datasetId" | "status" | "stage" | "attempt" | "failures" | "failuresTotal" | "priority" | "request" | "progress" | "result" | "error" | "stopReason" | "traceparent" | "lastSeq" | "leaseToken" | "leaseUntil" | "worker" | "claimedAt" | "createdAt" | "queuedAt" | "startedAt" | "finishedAt", ExtArgs["result"]["job"]>
 
 export type $JobPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Job"
@@ -934,6 +960,10 @@ export type $JobPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
     result: runtime.JsonValue | null
     error: runtime.JsonValue | null
     stopReason: string | null
+    /**
+     * Of the request that made it, where requests are traced.
+     */
+    traceparent: string | null
     lastSeq: number
     leaseToken: string | null
     leaseUntil: Date | null
@@ -1385,6 +1415,7 @@ export interface JobFieldRefs {
   readonly result: Prisma.FieldRef<"Job", 'Json'>
   readonly error: Prisma.FieldRef<"Job", 'Json'>
   readonly stopReason: Prisma.FieldRef<"Job", 'String'>
+  readonly traceparent: Prisma.FieldRef<"Job", 'String'>
   readonly lastSeq: Prisma.FieldRef<"Job", 'Int'>
   readonly leaseToken: Prisma.FieldRef<"Job", 'String'>
   readonly leaseUntil: Prisma.FieldRef<"Job", 'DateTime'>

@@ -48,6 +48,7 @@ export type PieceMinAggregateOutputType = {
   leaseUntil: Date | null
   worker: string | null
   failures: number | null
+  traceparent: string | null
   seconds: number | null
   claimedAt: Date | null
   createdAt: Date | null
@@ -63,6 +64,7 @@ export type PieceMaxAggregateOutputType = {
   leaseUntil: Date | null
   worker: string | null
   failures: number | null
+  traceparent: string | null
   seconds: number | null
   claimedAt: Date | null
   createdAt: Date | null
@@ -80,6 +82,7 @@ export type PieceCountAggregateOutputType = {
   leaseUntil: number
   worker: number
   failures: number
+  traceparent: number
   seconds: number
   claimedAt: number
   createdAt: number
@@ -109,6 +112,7 @@ export type PieceMinAggregateInputType = {
   leaseUntil?: true
   worker?: true
   failures?: true
+  traceparent?: true
   seconds?: true
   claimedAt?: true
   createdAt?: true
@@ -124,6 +128,7 @@ export type PieceMaxAggregateInputType = {
   leaseUntil?: true
   worker?: true
   failures?: true
+  traceparent?: true
   seconds?: true
   claimedAt?: true
   createdAt?: true
@@ -141,6 +146,7 @@ export type PieceCountAggregateInputType = {
   leaseUntil?: true
   worker?: true
   failures?: true
+  traceparent?: true
   seconds?: true
   claimedAt?: true
   createdAt?: true
@@ -245,6 +251,7 @@ export type PieceGroupByOutputType = {
   leaseUntil: Date | null
   worker: string | null
   failures: number
+  traceparent: string | null
   seconds: number
   claimedAt: Date | null
   createdAt: Date
@@ -285,6 +292,7 @@ export type PieceWhereInput = {
   leaseUntil?: Prisma.DateTimeNullableFilter<"Piece"> | Date | string | null
   worker?: Prisma.StringNullableFilter<"Piece"> | string | null
   failures?: Prisma.IntFilter<"Piece"> | number
+  traceparent?: Prisma.StringNullableFilter<"Piece"> | string | null
   seconds?: Prisma.FloatFilter<"Piece"> | number
   claimedAt?: Prisma.DateTimeNullableFilter<"Piece"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Piece"> | Date | string
@@ -302,6 +310,7 @@ export type PieceOrderByWithRelationInput = {
   leaseUntil?: Prisma.SortOrderInput | Prisma.SortOrder
   worker?: Prisma.SortOrderInput | Prisma.SortOrder
   failures?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrderInput | Prisma.SortOrder
   seconds?: Prisma.SortOrder
   claimedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -323,6 +332,7 @@ export type PieceWhereUniqueInput = Prisma.AtLeast<{
   leaseUntil?: Prisma.DateTimeNullableFilter<"Piece"> | Date | string | null
   worker?: Prisma.StringNullableFilter<"Piece"> | string | null
   failures?: Prisma.IntFilter<"Piece"> | number
+  traceparent?: Prisma.StringNullableFilter<"Piece"> | string | null
   seconds?: Prisma.FloatFilter<"Piece"> | number
   claimedAt?: Prisma.DateTimeNullableFilter<"Piece"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Piece"> | Date | string
@@ -340,6 +350,7 @@ export type PieceOrderByWithAggregationInput = {
   leaseUntil?: Prisma.SortOrderInput | Prisma.SortOrder
   worker?: Prisma.SortOrderInput | Prisma.SortOrder
   failures?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrderInput | Prisma.SortOrder
   seconds?: Prisma.SortOrder
   claimedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -365,6 +376,7 @@ export type PieceScalarWhereWithAggregatesInput = {
   leaseUntil?: Prisma.DateTimeNullableWithAggregatesFilter<"Piece"> | Date | string | null
   worker?: Prisma.StringNullableWithAggregatesFilter<"Piece"> | string | null
   failures?: Prisma.IntWithAggregatesFilter<"Piece"> | number
+  traceparent?: Prisma.StringNullableWithAggregatesFilter<"Piece"> | string | null
   seconds?: Prisma.FloatWithAggregatesFilter<"Piece"> | number
   claimedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Piece"> | Date | string | null
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"Piece"> | Date | string
@@ -382,6 +394,7 @@ export type PieceCreateInput = {
   leaseUntil?: Date | string | null
   worker?: string | null
   failures?: number
+  traceparent?: string | null
   seconds?: number
   claimedAt?: Date | string | null
   createdAt?: Date | string
@@ -399,6 +412,7 @@ export type PieceUncheckedCreateInput = {
   leaseUntil?: Date | string | null
   worker?: string | null
   failures?: number
+  traceparent?: string | null
   seconds?: number
   claimedAt?: Date | string | null
   createdAt?: Date | string
@@ -416,6 +430,7 @@ export type PieceUpdateInput = {
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   seconds?: Prisma.FloatFieldUpdateOperationsInput | number
   claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -433,6 +448,7 @@ export type PieceUncheckedUpdateInput = {
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   seconds?: Prisma.FloatFieldUpdateOperationsInput | number
   claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -450,6 +466,7 @@ export type PieceCreateManyInput = {
   leaseUntil?: Date | string | null
   worker?: string | null
   failures?: number
+  traceparent?: string | null
   seconds?: number
   claimedAt?: Date | string | null
   createdAt?: Date | string
@@ -467,6 +484,7 @@ export type PieceUpdateManyMutationInput = {
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   seconds?: Prisma.FloatFieldUpdateOperationsInput | number
   claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -484,6 +502,7 @@ export type PieceUncheckedUpdateManyInput = {
   leaseUntil?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   worker?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   failures?: Prisma.IntFieldUpdateOperationsInput | number
+  traceparent?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
   seconds?: Prisma.FloatFieldUpdateOperationsInput | number
   claimedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
@@ -506,6 +525,7 @@ export type PieceCountOrderByAggregateInput = {
   leaseUntil?: Prisma.SortOrder
   worker?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
   seconds?: Prisma.SortOrder
   claimedAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -527,6 +547,7 @@ export type PieceMaxOrderByAggregateInput = {
   leaseUntil?: Prisma.SortOrder
   worker?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
   seconds?: Prisma.SortOrder
   claimedAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -542,6 +563,7 @@ export type PieceMinOrderByAggregateInput = {
   leaseUntil?: Prisma.SortOrder
   worker?: Prisma.SortOrder
   failures?: Prisma.SortOrder
+  traceparent?: Prisma.SortOrder
   seconds?: Prisma.SortOrder
   claimedAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
@@ -567,6 +589,7 @@ export type PieceSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
   leaseUntil?: boolean
   worker?: boolean
   failures?: boolean
+  traceparent?: boolean
   seconds?: boolean
   claimedAt?: boolean
   createdAt?: boolean
@@ -584,6 +607,7 @@ export type PieceSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensi
   leaseUntil?: boolean
   worker?: boolean
   failures?: boolean
+  traceparent?: boolean
   seconds?: boolean
   claimedAt?: boolean
   createdAt?: boolean
@@ -601,6 +625,7 @@ export type PieceSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensi
   leaseUntil?: boolean
   worker?: boolean
   failures?: boolean
+  traceparent?: boolean
   seconds?: boolean
   claimedAt?: boolean
   createdAt?: boolean
@@ -618,12 +643,13 @@ export type PieceSelectScalar = {
   leaseUntil?: boolean
   worker?: boolean
   failures?: boolean
+  traceparent?: boolean
   seconds?: boolean
   claimedAt?: boolean
   createdAt?: boolean
 }
 
-export type PieceOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "jobId" | "tenantId" | "position" | "engine" | "spec" | "result" | "leaseToken" | "leaseUntil" | "worker" | "failures" | "seconds" | "claimedAt" | "createdAt", ExtArgs["result"]["piece"]>
+export type PieceOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "jobId" | "tenantId" | "position" | "engine" | "spec" | "result" | "leaseToken" | "leaseUntil" | "worker" | "failures" | "traceparent" | "seconds" | "claimedAt" | "createdAt", ExtArgs["result"]["piece"]>
 
 export type $PiecePayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "Piece"
@@ -649,6 +675,10 @@ export type $PiecePayload<ExtArgs extends runtime.Types.Extensions.InternalArgs 
     leaseUntil: Date | null
     worker: string | null
     failures: number
+    /**
+     * Of the stage that offered it, where jobs are traced.
+     */
+    traceparent: string | null
     /**
      * For which helpers held it.
      */
@@ -1089,6 +1119,7 @@ export interface PieceFieldRefs {
   readonly leaseUntil: Prisma.FieldRef<"Piece", 'DateTime'>
   readonly worker: Prisma.FieldRef<"Piece", 'String'>
   readonly failures: Prisma.FieldRef<"Piece", 'Int'>
+  readonly traceparent: Prisma.FieldRef<"Piece", 'String'>
   readonly seconds: Prisma.FieldRef<"Piece", 'Float'>
   readonly claimedAt: Prisma.FieldRef<"Piece", 'DateTime'>
   readonly createdAt: Prisma.FieldRef<"Piece", 'DateTime'>
