@@ -180,6 +180,56 @@ it.each([
   240_000,
 );
 
+it.each<[string, NodeJS.Signals | null, object]>([
+  ['others finish', null, { budget: { max_seconds: 60 } }],
+  ['a helper is killed at', 'SIGKILL', { budget: { max_seconds: 45 }, baseline: false }],
+  ['a helper falls asleep at', 'SIGSTOP', { budget: { max_seconds: 45 }, baseline: false }],
+])(
+  'a race against the clock that %s: as many image passes for each, and the budget holds',
+  async (_, fault, kind) => {
+    pictures ??= { alone: await alone.dataset(archive), three: await three.dataset(archive) };
+    const request = { kind: 'adapt', task: 'classification', seed: 2, dataset: pictures.three, ...kind };
+    /** Of finalists that others trained. */
+    const steps = new Set<number>();
+    let struck: number | undefined;
+    const job = await three.run(request, async ({ id, stage }) => {
+      if (stage !== 'finetune') return;
+      const { rows } = await three.sql.query<{ worker: string; steps: number | null }>(
+        `SELECT worker, (result->>'steps')::int AS steps FROM pieces WHERE job_id = $1 AND worker IS NOT NULL
+           AND (result->>'steps' IS NOT NULL OR result IS NULL AND lease_token IS NOT NULL)`,
+        [id],
+      );
+      for (const row of rows) if (row.steps !== null) steps.add(row.steps);
+      const held = rows.find((row) => row.steps === null);
+      if (!fault || struck !== undefined || !held) return;
+      struck = Number(/\d+$/.exec(held.worker)![0]);
+      process.kill(struck, fault);
+    });
+    if (fault === 'SIGSTOP') process.kill(struck!, 'SIGCONT');
+    if (fault) expect(struck).toBeDefined();
+    else expect(steps.size).toBe(1);
+    expect(job.attempt).toBe(1);
+    // As for any job that a clock bounds, see main-job.test.ts.
+    const took = (Date.parse(job.finished_at!) - Date.parse(job.started_at!)) / 1000;
+    expect(took).toBeLessThan(1.1 * (job.request as { budget: { max_seconds: number } }).budget.max_seconds);
+    const passes = job.result!.curves!.loss.map(({ network, images }) => ({
+      network,
+      images: images.at(-1)!,
+    }));
+    const of = (wanted: string) => passes.filter(({ network }) => network === wanted);
+    const [losers, [chosen], [baseline]] = [of('finalist'), of('chosen'), of('baseline')];
+    expect(losers.length).toBeGreaterThan(0);
+    expect(new Set([...losers.map(({ images }) => images), ...[...steps].map((n) => 32 * n)]).size).toBe(1);
+    expect(chosen!.images).toBeGreaterThan(losers[0]!.images);
+    if (fault) return;
+    // All image passes of the job, whoever made them, if the clock lets it.
+    const all = passes.reduce((sum, { images }) => sum + images, -baseline!.images);
+    expect(baseline!.images).toBeLessThanOrEqual(all);
+    expect(baseline!.images).toBeGreaterThan(0.8 * all);
+  },
+  240_000,
+);
+
 it('pretraining: the same supernet, and the same figures of it, whoever measured them', async () => {
   const request = (dataset: string) => ({ kind: 'pretrain', dataset, budget: { max_epochs: 1 }, seed: 1 });
   const supernets = [];

@@ -51,13 +51,14 @@ function busyWorker(stack, asleep) {
   });
 }
 
-/** A worker at a piece of another's job, some time after it took it; and that piece. */
-async function busyHelper({ stack, strike }) {
+/** A worker at a piece of another's job of this kind, some time after it took it; and that piece. null: of any kind. */
+async function busyHelper({ stack, strike }, kind) {
   const look = async (worker) => {
     const held = await sql(stack, `
       SELECT p.worker, p.lease_token, p.lease_until FROM pieces p JOIN jobs j ON j.id = p.job_id
       WHERE p.worker IS DISTINCT FROM j.worker AND p.worker = coalesce($1, p.worker)
-        AND p.lease_until > now() AND p.lease_until < 'infinity' ORDER BY p.claimed_at DESC`, [worker]); // prettier-ignore
+        AND j.request->>'kind' = coalesce($2, j.request->>'kind')
+        AND p.lease_until > now() AND p.lease_until < 'infinity' ORDER BY p.claimed_at DESC`, [worker, kind]); // prettier-ignore
     for (const piece of held) {
       const worker = stack.parts.worker.find((part) => piece.worker === nameOf(part) && part.alive);
       if (worker && !asleep.has(worker)) return { worker, piece };
@@ -123,34 +124,11 @@ const kinds = {
       asleep.delete(worker);
     }
   },
-  async 'helper-kill'(context) {
-    const { worker, piece } = await busyHelper(context);
-    worker.child.kill('SIGKILL');
-    if (!(await isHeld(context.stack, piece))) return 'missed';
-  },
-  /** Stopped past the lease of its piece, with or without its child, and woken up: its answer must be refused. */
-  async 'helper-sleep'(context) {
-    const { stack, strike } = context;
-    const { worker, piece } = await busyHelper(context);
-    asleep.add(worker);
-    const { child } = worker;
-    const pids = strike < 0.5 ? [child.pid, ...childrenOf(child.pid)] : [child.pid];
-    try {
-      for (const pid of pids) signal(pid, 'SIGSTOP');
-      if (!(await isHeld(stack, piece))) return 'missed';
-      await until('end of the lease of a helper that slept', async () => {
-        for (const pid of pids) signal(pid, 'SIGSTOP');
-        const [{ over }] = await sql(stack, `
-          SELECT now() > $2::timestamptz + interval '1 second' AND NOT EXISTS (
-            SELECT FROM pieces WHERE lease_token = $1 AND lease_until > now()) AS over`,
-          [piece.lease_token, piece.lease_until]); // prettier-ignore
-        return over;
-      });
-    } finally {
-      for (const pid of pids) signal(pid, 'SIGCONT');
-      asleep.delete(worker);
-    }
-  },
+  'helper-kill': (context) => killHelper(context, null),
+  'helper-sleep': (context) => putHelperToSleep(context, null),
+  /** All that a pretraining shares out is measurements. */
+  'measurer-kill': (context) => killHelper(context, 'pretrain'),
+  'measurer-sleep': (context) => putHelperToSleep(context, 'pretrain'),
   /** While it answers a submission, or one that is repeated. */
   async 'api-kill'({ stack, model, strike }) {
     const i = strike < 0.5 ? 0 : 1;
@@ -175,6 +153,36 @@ const kinds = {
   's3-timeouts': (context) => s3Trouble('timeouts', context),
   's3-truncated': (context) => s3Trouble('truncated', context),
 };
+
+async function killHelper(context, kind) {
+  const { worker, piece } = await busyHelper(context, kind);
+  worker.child.kill('SIGKILL');
+  if (!(await isHeld(context.stack, piece))) return 'missed';
+}
+
+/** Stopped past the lease of its piece, with or without its child, and woken up: its answer must be refused. */
+async function putHelperToSleep(context, kind) {
+  const { stack, strike } = context;
+  const { worker, piece } = await busyHelper(context, kind);
+  asleep.add(worker);
+  const { child } = worker;
+  const pids = strike < 0.5 ? [child.pid, ...childrenOf(child.pid)] : [child.pid];
+  try {
+    for (const pid of pids) signal(pid, 'SIGSTOP');
+    if (!(await isHeld(stack, piece))) return 'missed';
+    await until('end of the lease of a helper that slept', async () => {
+      for (const pid of pids) signal(pid, 'SIGSTOP');
+      const [{ over }] = await sql(stack, `
+        SELECT now() > $2::timestamptz + interval '1 second' AND NOT EXISTS (
+          SELECT FROM pieces WHERE lease_token = $1 AND lease_until > now()) AS over`,
+        [piece.lease_token, piece.lease_until]); // prettier-ignore
+      return over;
+    });
+  } finally {
+    for (const pid of pids) signal(pid, 'SIGCONT');
+    asleep.delete(worker);
+  }
+}
 
 const isHeld = async (stack, { lease_token: token }) =>
   (await sql(stack, 'SELECT 1 FROM pieces WHERE lease_token = $1', [token])).length > 0;

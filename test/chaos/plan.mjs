@@ -6,6 +6,7 @@ import { USERS } from './users.mjs';
 
 const KINDS = [
   ...['worker-kill', 'trainer-kill', 'worker-sleep', 'helper-kill', 'helper-sleep'],
+  ...['measurer-kill', 'measurer-sleep'],
   ...['api-kill', 'redis-flush', 'redis-kill'],
   ...['postgres-fast', 'postgres-immediate'],
   ...S3_TROUBLE.map((kind) => `s3-${kind}`),
@@ -18,6 +19,7 @@ const AT_HELPERS = {
   ...{ 'helper-kill': 'search', 'helper-sleep': 'search', 'at worker.pieces-offered': 'search' },
   ...{ 'at worker.piece-claimed': 'search', 'at worker.piece-answered': 'search' },
   ...{ 'at trainer.results-taken': 'search', 'at helper.result-stored': 'race' },
+  ...{ 'measurer-kill': 'measure', 'measurer-sleep': 'measure' },
 };
 /** null: any job will do. A helper is struck at whatever it does. */
 export const needOf = ({ kind, strike }) =>

@@ -102,9 +102,9 @@ say(clean ? 'no violation' : `${violations.length} violations`);
 console.log(JSON.stringify({ seed, faults, jobs: model.jobs.size, ...figures, replays: model.replays, fired, violations, seconds: seconds() })); // prettier-ignore
 process.exit(clean ? 0 : 1);
 
-async function upload(count) {
+async function upload(set) {
   const form = new FormData();
-  form.set('file', new Blob([await pictures({ count })]), 'rows.zip');
+  form.set('file', new Blob([await pictures(set)]), 'rows.zip');
   const headers = { authorization: `Bearer ${stack.key}` };
   const response = await fetch(`${stack.urls[0]}/v1/datasets`, { method: 'POST', headers, body: form });
   const { id } = await response.json();

@@ -20,9 +20,9 @@ import { baselineNet, finetune, finetuningImages, test } from './finetune.js';
 import { evidenceOf, measureGain, type Evidence } from './gain.js';
 import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
 import { finetuneStepsLeft, RACE, restAfterRace, searchRounds } from './plan.js';
-import { finalist, raceOne, SharedRace } from './race.js';
+import { finalist, raceFinalists } from './race.js';
 import type { Run } from './run.js';
-import { finalists, frontOf, search, winner } from './search.js';
+import { finalists, frontOf, inRace, search, winner } from './search.js';
 import { finetuningSpeed } from './speed.js';
 import { costWithLatency, reportCandidates, transfer } from './transfer.js';
 
@@ -258,19 +258,10 @@ class Adaptation {
   async #race(): Promise<void> {
     const run = this.#run;
     const { state, task } = run;
-    const shared = await SharedRace.offer(run, this.#space, this.#outputs);
-    for (let i = state.raced.length; i < state.finalists.length; i++) {
-      const { evaluation, seconds } = (await shared?.found(i)) ?? (await this.#finetuneFinalist(i));
-      run.best = Math.max(run.best ?? 0, evaluation.quality);
-      state.raced.push({ ...evaluation, seconds });
-      state.passes += state.step * state.plan.batchSize.finetune;
-      state.step = 0;
-      state.phaseStarted = run.ports.now();
-      await run.save();
-    }
     const network = { space: this.#space, outputs: this.#outputs };
+    await raceFinalists(run, network, (share) => this.#share(share));
     const price = (genotype: Genotype): number => costWithLatency(run, network, genotype)[run.axis] ?? 0;
-    rescore(task, state.raced);
+    rescore(task, inRace(state.raced));
     const chosen = winner(run, state.finalists.map(price));
     for (const part of ['', '.ema', '.momentum']) {
       const tensors = run.weights.get(`${finalist(chosen)}${part}`);
@@ -288,20 +279,6 @@ class Adaptation {
     reportCandidates(run);
     state.phase = 'finetune';
     run.enter('finetune', 'finetuning the chosen architecture');
-  }
-
-  async #finetuneFinalist(i: number) {
-    const run = this.#run;
-    const { finalists, finetuneSteps } = run.state;
-    const genotype = finalists[i]!;
-    const net = this.#load(finalist(i), this.#frozen(genotype));
-    const raced = await raceOne(run, net, {
-      ...{ role: finalist(i), genotype, steps: finetuneSteps },
-      deadline: this.#share(RACE.share / (1 + RACE.share * (finalists.length - i - 1))),
-      message: `finetuning finalist ${i + 1} of ${finalists.length}`,
-    });
-    net.dispose();
-    return raced;
   }
 
   /** A deadline that leaves the baseline its time: this share of the time left for NTAA's own finetuning. */

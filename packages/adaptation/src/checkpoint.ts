@@ -43,9 +43,14 @@ export interface State {
   archive: EvaluationRecord[];
   distribution: unknown;
   tau: number | null;
-  /** Architectures that are finetuned a little before one is chosen, how those that were did, and their seconds an image. */
+  /**
+   * Architectures that are finetuned a little before one is chosen, how those that were did, and their seconds an image here.
+   * `out`: it got fewer image passes than the others, and cannot be chosen.
+   */
   finalists: Genotype[];
-  raced: (Mutable<Evaluation> & { seconds: number })[];
+  raced: (Mutable<Evaluation> & { seconds: number; out?: boolean })[];
+  /** A clock bounds the job and other workers take part in its race: see SharedRace. */
+  equalPasses: boolean;
   selected: Genotype | null;
   /** For the report. `loss`: by role of the weights. */
   gain: Gain | null;

@@ -37,8 +37,6 @@ export interface Measured {
 /** A finalist after its part of the schedule. */
 export interface Raced {
   readonly evaluation: Evaluation;
-  /** Training seconds an image. */
-  readonly seconds: number;
   /** That it trained. */
   readonly steps: number;
   readonly curve: readonly CurvePoint[];

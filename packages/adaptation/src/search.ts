@@ -2,7 +2,7 @@ import type { Genotype } from '@ntaa/contracts';
 import { canonical, Distribution, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
-import type { EvaluationRecord } from './checkpoint.js';
+import type { EvaluationRecord, State } from './checkpoint.js';
 import type { Axis, Run } from './run.js';
 import { RACE } from './plan.js';
 import { latencyOf } from './latency.js';
@@ -143,10 +143,17 @@ export function finalists(run: Run, fixed: Genotype): Genotype[] {
  */
 const TIE = 0.1;
 
+/** Those that may be chosen: where none was left in the race, all. */
+export function inRace(raced: State['raced']): State['raced'] {
+  const left = raced.filter(({ out }) => !out);
+  return left.length > 0 ? left : raced;
+}
+
 /** Of the finalists the one with the least validation loss after its finetuning, or a cheaper one that is as good. */
 export function winner(run: Run, costs: readonly number[]): number {
   const { raced } = run.state;
-  const best = raced.reduce((a, b) => (b.loss < a.loss ? b : a));
-  const candidates = raced.map((_, i) => i).filter((i) => raced[i]!.loss <= best.loss + TIE * best.error);
-  return candidates.reduce((a, b) => (costs[b]! < costs[a]! ? b : a));
+  const compared = inRace(raced);
+  const best = compared.reduce((a, b) => (b.loss < a.loss ? b : a));
+  const candidates = compared.filter(({ loss }) => loss <= best.loss + TIE * best.error);
+  return candidates.map((one) => raced.indexOf(one)).reduce((a, b) => (costs[b]! < costs[a]! ? b : a));
 }

@@ -17,6 +17,7 @@ export function freshState(): State {
     tau: null,
     finalists: [],
     raced: [],
+    equalPasses: false,
     gain: null,
     curves: { loss: {}, judged: [] },
     selected: null,
