@@ -219,8 +219,13 @@ it.each<[string, NodeJS.Signals | null, object]>([
     const of = (wanted: string) => passes.filter(({ network }) => network === wanted);
     const [losers, [chosen], [baseline]] = [of('finalist'), of('chosen'), of('baseline')];
     expect(losers.length).toBeGreaterThan(0);
-    expect(new Set([...losers.map(({ images }) => images), ...[...steps].map((n) => 32 * n)]).size).toBe(1);
-    expect(chosen!.images).toBeGreaterThan(losers[0]!.images);
+    // No clock cuts a helper short. What the job's own worker has to make of a finalist that came back, or that a slow helper
+    // was not waited for with, it may: that one is out.
+    const raced = losers.map(({ images }) => images);
+    const whole = Math.max(...raced, ...[...steps].map((n) => 32 * n));
+    for (const n of steps) expect(32 * n).toBe(whole);
+    expect(raced.filter((images) => images < whole).length).toBeLessThanOrEqual(1);
+    expect(chosen!.images).toBeGreaterThan(whole);
     if (fault) return;
     // All image passes of the job, whoever made them, if the clock lets it.
     const all = passes.reduce((sum, { images }) => sum + images, -baseline!.images);
