@@ -24,11 +24,11 @@ export const ageEstimation = {
   output: 'age',
   delivery: 'expectation',
   reads: 'logits',
-  // Figures are of drawn faces (docs/LOG.md). How grey hair is, and how pale a face, tells its age: as their colours are, 12 to
+  // Figures are of drawn faces (docs/LOG.md). How grey hair is, and how pale a face, tells its age: as their colours are, 8 to
   // 18% better than with half the usual changes, also where each face has a light of its own. Crisp views were 9 to 22% better;
   // faces come cropped and upright, so shifts and mirrors are usual for ages.
   augmentation: { flip: true, color: 0, crisp: 1 },
-  // An answer that is a number shows the noise of a batch's statistics, a class hardly: 9 to 22% better.
+  // An answer that is a number shows the noise of a batch's statistics, a class hardly: 4 to 21% better.
   settles: 0.5,
 
   stratum: ({ age }) => (age === undefined ? null : Math.floor(age / DECADE)),
