@@ -92,6 +92,8 @@ class Fleet {
 
 let folder: string;
 let archive: string;
+/** So few that even a busy machine sees them often enough for a race. */
+let few: string;
 let source: string;
 let alone: Fleet;
 let three: Fleet;
@@ -122,7 +124,7 @@ async function archiveOf(count: number): Promise<string> {
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'ntaa-fan-out-'));
-  [archive, source] = [await archiveOf(500), await archiveOf(2000)];
+  [archive, few, source] = [await archiveOf(500), await archiveOf(200), await archiveOf(2000)];
   alone = await Fleet.start(1);
   three = await Fleet.start(3);
 }, 120_000);
@@ -139,7 +141,7 @@ let pictures: { alone: string; three: string };
 /** A search that is all evaluations, and one that also trains shared weights and races finalists. */
 it.each([
   ['linear evaluation', { paradigm: 'linear-evaluation', budget: { max_candidates: 120 } }, 2],
-  ['joint adaptation', { budget: { max_candidates: 12 } }, 1],
+  ['joint adaptation', { budget: { max_candidates: 16 } }, 1],
 ])(
   '%s: the same model on one worker and on three of which some are killed',
   async (_, kind, kills) => {
@@ -180,6 +182,7 @@ it.each([
   240_000,
 );
 
+let dataset: string | undefined;
 it.each<[string, NodeJS.Signals | null, object]>([
   ['others finish', null, { budget: { max_seconds: 60 } }],
   ['a helper is killed at', 'SIGKILL', { budget: { max_seconds: 45 }, baseline: false }],
@@ -187,12 +190,11 @@ it.each<[string, NodeJS.Signals | null, object]>([
 ])(
   'a race against the clock that %s: as many image passes for each, and the budget holds',
   async (_, fault, kind) => {
-    pictures ??= { alone: await alone.dataset(archive), three: await three.dataset(archive) };
-    const request = { kind: 'adapt', task: 'classification', seed: 2, dataset: pictures.three, ...kind };
+    dataset ??= await three.dataset(few);
     /** Of finalists that others trained. */
     const steps = new Set<number>();
     let struck: number | undefined;
-    const job = await three.run(request, async ({ id, stage }) => {
+    const watch = async ({ id, stage }: Job): Promise<void> => {
       if (stage !== 'finetune') return;
       const { rows } = await three.sql.query<{ worker: string; steps: number | null }>(
         `SELECT worker, (result->>'steps')::int AS steps FROM pieces WHERE job_id = $1 AND worker IS NOT NULL
@@ -204,7 +206,12 @@ it.each<[string, NodeJS.Signals | null, object]>([
       if (!fault || struck !== undefined || !held) return;
       struck = Number(/\d+$/.exec(held.worker)![0]);
       process.kill(struck, fault);
-    });
+    };
+    // A search may find that nothing is worth a race against the usual architecture, and seconds are not the same twice.
+    let job;
+    for (let seed = 2; seed < 5 && steps.size === 0 && struck === undefined; seed++)
+      job = await three.run({ kind: 'adapt', task: 'classification', seed, dataset, ...kind }, watch);
+    if (!job) throw new Error('no job was run');
     if (fault === 'SIGSTOP') process.kill(struck!, 'SIGCONT');
     if (fault) expect(struck).toBeDefined();
     else expect(steps.size).toBe(1);
@@ -232,7 +239,7 @@ it.each<[string, NodeJS.Signals | null, object]>([
     expect(baseline!.images).toBeLessThanOrEqual(all);
     expect(baseline!.images).toBeGreaterThan(0.8 * all);
   },
-  240_000,
+  400_000,
 );
 
 it('pretraining: the same supernet, and the same figures of it, whoever measured them', async () => {

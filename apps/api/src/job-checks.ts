@@ -201,7 +201,7 @@ function adaptationMacs(
     const shown =
       PROBE.calibration + probeImages(images.train) + Math.min(PROBE.validation, images.validation);
     // Finalists, the chosen network, the largest and the baseline see everything, once.
-    const whole = (RACE.finalists + 3) * (CALIBRATION_IMAGES + images.train + images.validation);
+    const whole = (PROBE.finalists + 3) * (CALIBRATION_IMAGES + images.train + images.validation);
     // No backward pass, two thirds of the cost.
     return (((max_candidates ?? DEFAULT_CANDIDATES) * shown + whole) * middle) / 3;
   }

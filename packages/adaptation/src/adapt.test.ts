@@ -34,7 +34,7 @@ interface Surroundings {
   threads?: number;
   halfBatch?: boolean;
 }
-const budget = { max_candidates: 6 };
+const budget = { max_candidates: 10 };
 
 function run(
   { from, saved, wanted, threads = 2, halfBatch = false }: Surroundings = {},

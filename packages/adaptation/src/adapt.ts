@@ -186,7 +186,7 @@ class Adaptation {
     const net = this.#supernet();
     try {
       if (state.cut !== 'user') await search(run, net);
-      state.finalists = finalists(run, this.#fixed);
+      state.finalists = finalists(run, this.#fixed, this.#plannedEpochs);
       // A stopped job keeps the best it has and trains no further.
       if (state.cut === 'user') state.finalists.splice(1);
       const seconds: number[] = [];
@@ -207,6 +207,12 @@ class Adaptation {
   /** The architecture of weights-only adaptation. */
   get #fixed(): Genotype {
     return fixedArchitecture(this.#space, this.#outputs, this.#run.constraints);
+  }
+
+  /** Of finetuning, before its finalists and so its cost are known. */
+  get #plannedEpochs(): number {
+    const { plan } = this.#run.state;
+    return (plan.finetuneSteps * plan.batchSize.finetune) / finetuningImages(this.#run).length;
   }
 
   /** Training seconds an image, measured only where a clock bounds the job. Disposes the network. */

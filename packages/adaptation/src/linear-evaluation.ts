@@ -22,7 +22,7 @@ import { finetuningImages } from './finetune.js';
 import { writeClassifier } from './head.js';
 import { chooseProbe, fitProbe } from './probe.js';
 import type { Run } from './run.js';
-import { finalists, propose, winner } from './search.js';
+import { distinct, promising, propose, winner } from './search.js';
 import { labelled } from './target-data.js';
 import { costWithLatency, draw, judge, reportCandidates } from './transfer.js';
 
@@ -131,7 +131,8 @@ async function probeSearch(run: Run, net: Supernet): Promise<void> {
 /** Judges the best once more, on everything, and chooses one. `fixed` is among them where it was judged. */
 async function probeFinalists(run: Run, net: Supernet, fixed: Genotype): Promise<void> {
   const { state, data, task } = run;
-  const found = finalists(run, fixed);
+  const { best, roomy, usual } = promising(run, fixed);
+  const found = distinct([best, roomy, usual]).slice(0, PROBE.finalists);
   const exam = finalExam(run);
   const results: (Evaluation | null)[] =
     state.cut === 'user' || found.length < 2

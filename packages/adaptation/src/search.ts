@@ -115,26 +115,49 @@ export function frontOf(archive: readonly EvaluationRecord[], axis: Axis): Evalu
   );
 }
 
-/**
- * Architectures worth finetuning, at most RACE.finalists: the best by validation loss, the best among the dearer half,
- * because a short joint training favours small networks, and `fixed`, what somebody who does not search would take: a
- * search on few validation images can be wrong, and should then cost nothing. Only feasible architectures count, and of
- * the first two those judged with the final weights, if there are any.
- */
-export function finalists(run: Run, fixed: Genotype): Genotype[] {
+/** What the archive says: architectures that may be worth more work. */
+export interface Promising {
+  /** Of least validation loss. */
+  best: Genotype;
+  /** The best among the dearer half, because a short joint training favours small networks. */
+  roomy: Genotype;
+  /**
+   * What somebody who does not search would take, if it was judged: a search on few validation images can be wrong, and
+   * should then cost nothing.
+   */
+  usual: Genotype | null;
+}
+
+/** Only feasible architectures count, and for the first two those judged with the final weights, if there are any. */
+export function promising(run: Run, fixed: Genotype): Promising {
   const { state } = run;
   const price = (record: EvaluationRecord): number => record[run.axis] ?? 0;
   const allowed = feasible(run, state.archive);
   const current = allowed.filter((record) => record.version === state.version);
   const pool = current.length > 0 ? current : allowed;
-  if (pool.length === 0) return [fixed];
+  if (pool.length === 0) return { best: fixed, roomy: fixed, usual: fixed };
   const better = (a: EvaluationRecord, b: EvaluationRecord): EvaluationRecord => (b.score > a.score ? b : a);
   const middle = [...pool].sort((a, b) => price(a) - price(b))[pool.length >> 1]!;
   const roomy = pool.filter((record) => price(record) >= price(middle)).reduce(better);
-  const usual = allowed.filter((record) => record.key === canonical(fixed));
-  const wanted = [pool.reduce(better), roomy, ...usual];
-  const byKey = new Map(wanted.map((record) => [record.key, record.genotype]));
-  return [...byKey.values()].slice(0, RACE.finalists);
+  const usual = allowed.find((record) => record.key === canonical(fixed));
+  return { best: pool.reduce(better).genotype, roomy: roomy.genotype, usual: usual?.genotype ?? null };
+}
+
+/** Each architecture once. */
+export function distinct(genotypes: readonly (Genotype | null)[]): Genotype[] {
+  const present = genotypes.filter((genotype) => genotype !== null);
+  return [...new Map(present.map((genotype) => [canonical(genotype), genotype])).values()];
+}
+
+/**
+ * Architectures worth finetuning. `epochs`: of finetuning, as planned. Where there are too few for a race one is taken
+ * untried: a clock gives a small network more passes, steps give all networks the same.
+ */
+export function finalists(run: Run, fixed: Genotype, epochs: number): Genotype[] {
+  const { best, roomy, usual } = promising(run, fixed);
+  if (RACE.share * epochs < RACE.leastEpochs) return [run.state.plan.deadline === null ? roomy : best];
+  // Where the usual one is the best of the dearer half, it races against a cheaper one that did better.
+  return distinct([roomy, usual, best]).slice(0, RACE.finalists);
 }
 
 /**

@@ -19,9 +19,11 @@ const DEFAULT_PASSES = 200_000;
 export const FINETUNE_RATIO = EPOCHS.finetune / EPOCHS.transfer;
 /**
  * Finalists are finetuned for this share of the schedule before one of them is chosen: how well an architecture does
- * inside the supernet says too little about how well it does once its weights are its own.
+ * inside the supernet says too little about how well it does once its weights are its own. What the loser trains for is
+ * lost, so they are few; and where the share is less than so many epochs it would tell nothing (docs/LOG.md, 2026-11-27),
+ * so nobody races.
  */
-export const RACE = { finalists: 3, share: 0.15 } as const;
+export const RACE = { finalists: 2, share: 0.1, leastEpochs: 1.5 } as const;
 /** Image passes of finetuning for each of the chosen network's own, the losers' included. */
 export const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
 
@@ -33,7 +35,14 @@ export const CALIBRATION_IMAGES = 500;
  * judged once more on everything. The share of the training images keeps a search at a fraction of a supervised one's
  * time, which grows with them too.
  */
-export const PROBE = { calibration: 128, share: 0.3, least: 200, most: 1000, validation: 400 } as const;
+export const PROBE = {
+  finalists: 3,
+  calibration: 128,
+  share: 0.3,
+  least: 200,
+  most: 1000,
+  validation: 400,
+} as const;
 
 /** Training images that a candidate's probe is fitted to. */
 export const probeImages = (train: number): number =>
