@@ -26,7 +26,6 @@ import {
   nearestAchievable,
   PROBE,
   probeImages,
-  RACE,
   RACE_PASSES,
   taskSpace,
   tinySpace,
