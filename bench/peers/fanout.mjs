@@ -41,7 +41,7 @@ async function helpers() {
     const taker = { worker, engine: engineKey(engine), otherHostThan: null };
     try {
       for (;;) {
-        const claim = await db.pieces.claim(job_id, taker, LEASE);
+        const claim = await claimSoon(() => db.pieces.claim(job_id, taker, LEASE));
         if (!claim) return;
         await sleep(piece);
         if (
@@ -60,6 +60,17 @@ async function helpers() {
   tell('ready');
   await told();
   tell({ done, refused });
+}
+
+/** As apps/worker/src/helping.ts does. */
+async function claimSoon(claim) {
+  let claimed = await claim();
+  for (const pause of [50, 100, 200, 400]) {
+    if (claimed) break;
+    await sleep(pause);
+    claimed = await claim();
+  }
+  return claimed;
 }
 
 async function coordinators() {
@@ -100,7 +111,9 @@ async function coordinators() {
         subject,
         genotypes: [{ ...GENOTYPE, k }, GENOTYPE],
       }));
-      const waiting = new Set(await ask(offers, { ask: 'offer', pieces: specs }));
+      const waiting = new Set(
+        await ask(offers, { ask: 'offer', pieces: specs, wake: Math.ceil(pieces / 2) }),
+      );
       let finished = [];
       while (waiting.size > 0) {
         const step = { wanted: [...waiting], finished, impatient: false };
