@@ -76,10 +76,15 @@ async function measure() {
       };
       for (const [kind, more] of Object.entries(kinds)) {
         if (!more.budget.max_candidates) continue;
-        const before = partsCpu(stack);
         const { id: job } = await client.createJob({ ...common, ...more });
-        let done = await client.job(job);
-        for (; done.finished_at === null; await sleep(200)) done = await client.job(job);
+        let [before, after] = [null, null];
+        // Watched as users watch it: who asks again and again takes processor time from the trainers.
+        for await (const { type, data } of client.events(job)) {
+          if (type !== 'stage') continue;
+          if (data.stage === 'search') before ??= partsCpu(stack);
+          else if (before) after ??= partsCpu(stack);
+        }
+        const done = await client.job(job);
         if (done.status !== 'succeeded') throw new Error(JSON.stringify(done.error));
         const { transfer, search, race, total } = done.result.seconds;
         const model = await client.model(done.result.model);
@@ -87,8 +92,7 @@ async function measure() {
         const seconds = Object.fromEntries(
           Object.entries({ transfer, search, race, total }).map(([name, s]) => [name, s && round(s)]),
         );
-        const after = partsCpu(stack);
-        // Processor seconds of the whole job, by who used them.
+        // Processor seconds of the search (and of judging finalists, where that follows), by who used them.
         const used = Object.entries(after).map(([name, s]) => [`${name}_cpu`, round(s - before[name])]);
         rows.push({ kind, workers, ...seconds, weights, ...Object.fromEntries(used) });
         console.log(JSON.stringify(rows.at(-1)));
@@ -215,14 +219,23 @@ async function peer(script, task, env = process.env) {
   };
 }
 
-/** Of a service, so far: what trainers use, and what all else does. */
+/**
+ * Of a service, so far: what trainers use, and what all else does; `others`: everything on this machine that is not of the service or
+ * of this process, which should be next to nothing.
+ */
 function partsCpu({ parts }) {
   const workers = parts.worker.map(({ pid }) => pid);
   const pids = (list) => list.map(({ pid }) => pid);
   const servers = { postgres: pids([parts.postgres]), redis: pids([parts.redis]), s3: pids([parts.s3]), api: pids(parts.api) }; // prettier-ignore
   const all = cpu({ ...servers, trainers: workers });
   const supervisors = workers.reduce((sum, pid) => sum + ownCpu(pid), 0);
-  return { ...all, supervisors, trainers: all.trainers - supervisors };
+  const [, user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8')
+    .split(/\s+/)
+    .map(Number);
+  const own = process.cpuUsage();
+  const service = Object.values(all).reduce((a, b) => a + b);
+  const others = (user + nice + system + irq + softirq) / 100 - service - (own.user + own.system) / 1e6;
+  return { ...all, supervisors, trainers: all.trainers - supervisors, others };
 }
 
 /** Of a process without its children. */
