@@ -155,7 +155,9 @@ it.each([
     let killed = 0;
     const job = await three.run({ ...common, dataset: pictures.three }, async ({ id, stage }) => {
       const { rows } = await three.sql.query<{ id: string; worker: string; held: boolean }>(
-        'SELECT id, worker, lease_token IS NOT NULL AS held FROM pieces WHERE job_id = $1 AND worker IS NOT NULL',
+        // Not those that are a helper's start and nothing else.
+        `SELECT id, worker, lease_token IS NOT NULL AS held FROM pieces
+         WHERE job_id = $1 AND worker IS NOT NULL AND spec->>'subject' IS NOT NULL`,
         [id],
       );
       for (const row of rows) if (!row.held && !seen.has(row.id)) seen.set(row.id, { worker: row.worker, race: stage === 'finetune' }); // prettier-ignore

@@ -10,6 +10,7 @@ import { openQueue } from '../../packages/queue/lib/index.js';
 const task = JSON.parse(process.argv[2]);
 const engine = { kind: 'tensorflow-gpu', name: 'simulated', reason: 'bench' };
 const LEASE = 15_000;
+const LOAD = { slots: 1, free: 1, idleMs: 0 };
 /** What really goes to and fro, in size. */
 const block = { kernel: 3, expand: 4 };
 const stages = Array.from({ length: 4 }, () => [block, block, block]);
@@ -31,7 +32,7 @@ async function helpers() {
   const { name, places, piece } = task;
   const queue = await openQueue({ databaseUrl: process.env.DATABASE_URL, redisUrl: process.env.REDIS_URL });
   const names = Array.from({ length: places }, (_, i) => `${name}x${i}-1`);
-  const present = () => Promise.all(names.map((worker) => db.workers.present(worker, engine)));
+  const present = () => Promise.all(names.map((worker) => db.workers.present(worker, engine, LOAD)));
   await present();
   setInterval(() => void present(), 20_000);
   const free = [...names];
@@ -41,7 +42,7 @@ async function helpers() {
     const taker = { worker, engine: engineKey(engine), otherHostThan: null };
     try {
       for (;;) {
-        const claim = await db.pieces.claim(job_id, taker, LEASE);
+        const claim = await claimSoon(() => db.pieces.claim(job_id, taker, LEASE));
         if (!claim) return;
         await sleep(piece);
         if (
@@ -60,6 +61,17 @@ async function helpers() {
   tell('ready');
   await told();
   tell({ done, refused });
+}
+
+/** As apps/worker/src/helping.ts does. */
+async function claimSoon(claim) {
+  let claimed = await claim();
+  for (const pause of [50, 100, 200, 400]) {
+    if (claimed) break;
+    await sleep(pause);
+    claimed = await claim();
+  }
+  return claimed;
 }
 
 async function coordinators() {
@@ -90,7 +102,7 @@ async function coordinators() {
     const context = { db, worker: `c${i}-1`, engine, config: { threads: 1 }, gpus: [] };
     const ask = async (into, question) => {
       const asked = performance.now();
-      const answer = await answerPieces(context, lease, question);
+      const answer = await answerPieces(context, lease, question, null);
       into.push(performance.now() - asked);
       return answer;
     };
@@ -100,7 +112,9 @@ async function coordinators() {
         subject,
         genotypes: [{ ...GENOTYPE, k }, GENOTYPE],
       }));
-      const waiting = new Set(await ask(offers, { ask: 'offer', pieces: specs }));
+      const waiting = new Set(
+        await ask(offers, { ask: 'offer', pieces: specs, wake: Math.ceil(pieces / 2) }),
+      );
       let finished = [];
       while (waiting.size > 0) {
         const step = { wanted: [...waiting], finished, impatient: false };

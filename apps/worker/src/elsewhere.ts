@@ -7,11 +7,14 @@ import type { WorkStore } from './work-store.js';
 
 /** Objects of a job's pieces: they go when the job has ended. `folder`: see piecesFolder in packages/db. */
 export function pieceObjects(jobId: string, store: WorkStore): Pick<Elsewhere, 'put' | 'get'> {
+  let last: ObjectRef | undefined;
   return {
-    /** Called by its hash: equal bytes are kept once. */
+    /** Called by its hash: equal bytes are kept once, and sent once when they come in a row, as a frozen network's do. */
     async put(bytes) {
       const sha256 = createHash('sha256').update(bytes).digest('hex');
-      return store.put(`jobs/${jobId}/pieces/${sha256}.safetensors`, bytes);
+      if (last?.sha256 !== sha256)
+        last = await store.put(`jobs/${jobId}/pieces/${sha256}.safetensors`, bytes);
+      return last;
     },
     async get({ key, sha256 }: ObjectRef) {
       const bytes = await store.read(key);
@@ -33,7 +36,7 @@ export function elsewhere(
   return {
     ...pieceObjects(jobId, store),
     helpers: () => ask({ ask: 'helpers' }),
-    offer: (pieces) => ask({ ask: 'offer', pieces }),
+    offer: (pieces, wake) => ask({ ask: 'offer', pieces, wake }),
     async next(step) {
       const found = await ask<Awaited<ReturnType<Elsewhere['next']>>>({ ask: 'next', ...step });
       if (found.done.length > 0) killPoint('trainer.results-taken');

@@ -1,4 +1,5 @@
 /** This worker's help with one job of another: a forked child that stays for the job's pieces, and their leases. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { killPoint } from '@ntaa/config';
 import type { PieceClaim, PieceLease, PieceTaker } from '@ntaa/db';
 import type { PieceSpec } from '@ntaa/adaptation';
@@ -13,6 +14,12 @@ const HEARTBEAT = 4000;
 
 /** A child that is there saves the start of another: so long it waits for more pieces of its job, ms. */
 const PATIENCE = 60_000;
+
+/**
+ * After these pauses it asks once more by itself, ms: the next round of a search comes soon after the last, and a wake-up by way of
+ * the queue takes longer. Few, because it may be one of a thousand that ask.
+ */
+const ASKING = [50, 100, 200, 400];
 
 /** `late`: its answer was refused. */
 type PieceEnd = 'done' | 'late' | 'given-back';
@@ -76,7 +83,7 @@ export class Helping {
       let claim = first ?? (await this.#claim());
       while (claim) {
         if (!(await this.#traced(claim))) return;
-        claim = await this.#claim();
+        claim = await this.#claimSoon();
       }
     } catch (error) {
       // Whoever cannot reach the database helps nobody; leases run out by themselves.
@@ -134,6 +141,16 @@ export class Helping {
     return this.#gone || this.#left
       ? Promise.resolve(null)
       : this.#context.db.pieces.claim(this.jobId, this.#taker, LEASE);
+  }
+
+  async #claimSoon(): Promise<PieceClaim | null> {
+    let claim = await this.#claim();
+    for (const pause of ASKING) {
+      if (claim || this.#gone || this.#left) break;
+      await sleep(pause);
+      claim = await this.#claim();
+    }
+    return claim;
   }
 
   /** null: the child is gone. */

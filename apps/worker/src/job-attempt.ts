@@ -6,7 +6,7 @@ import { LeaseLost, type Claim, type Wanted } from '@ntaa/db';
 import type { AttemptTrace } from './attempt-trace.js';
 import type { Context } from './context.js';
 import { forkChild, type ForkedChild } from './forked.js';
-import { answerPieces } from './offers.js';
+import { answerPieces, wakeHelpers } from './offers.js';
 import { ProgressWriter } from './progress-writer.js';
 import { decide } from './retry.js';
 import type { ChildMessage, Failure, JobAssignment, JobOutcome } from './protocol.js';
@@ -71,6 +71,10 @@ class Attempt {
     const { log } = this.#context;
     const { jobId: job, attempt } = this.#claim.lease;
     log.info({ job, attempt, pid: this.#child.pid }, 'job attempt started');
+    wakeHelpers(this.#context, this.#claim, this.#trace.here).catch((error: unknown) => {
+      // Then they start when there is something to do.
+      log.warn({ job, err: error }, 'could not wake helpers');
+    });
     const onShutdown = (): void => {
       this.#shuttingDown = true;
       this.#tell();

@@ -2,7 +2,9 @@
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import { killPoint } from '@ntaa/config';
-import type { Lease } from '@ntaa/db';
+import type { PieceSpec } from '@ntaa/adaptation';
+import type { Claim, Lease } from '@ntaa/db';
+import { DEFAULT_CANDIDATES } from '@ntaa/nas';
 import type { Context } from './context.js';
 import { engineKey } from './engine-key.js';
 import type { PieceQuestion } from './protocol.js';
@@ -21,17 +23,14 @@ export async function answerPieces(
       return helpers(context);
     case 'offer': {
       const engine = engineKey(context.engine);
-      const offered = question.pieces.map((spec) => {
-        // A subject's key is the hash of its bytes; a job fixes images and seed.
-        const id = createHash('sha256')
-          .update(JSON.stringify([engine, spec]))
-          .digest('hex')
-          .slice(0, 32);
-        return { id, engine, spec, traceparent };
-      });
-      // One who comes for less than two pieces comes late.
-      const wake = Math.min(Math.ceil(offered.length / 2), await helpers(context));
-      await pieces.offer(lease, offered, wake);
+      // A subject's key is the hash of its bytes; a job fixes images and seed.
+      const offered = question.pieces.map((spec) => ({
+        id: idOf([engine, spec]),
+        engine,
+        spec,
+        traceparent,
+      }));
+      await pieces.offer(lease, offered, Math.min(question.wake, await helpers(context)));
       killPoint('worker.pieces-offered');
       return offered.map(({ id }) => id);
     }
@@ -40,6 +39,33 @@ export async function answerPieces(
     case 'withdraw':
       return pieces.withdraw(lease);
   }
+}
+
+const idOf = (content: unknown): string =>
+  createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 32);
+
+/** Candidates for which a helper is worth its start, each. */
+const CANDIDATES = 24;
+
+/**
+ * Where a job is going to have pieces as soon as its trainer has started, helpers start meanwhile: a piece each that is nothing
+ * but a start.
+ */
+export async function wakeHelpers(
+  context: Offering,
+  { lease, request, wanted }: Pick<Claim, 'lease' | 'request' | 'wanted'>,
+  traceparent: string | null,
+): Promise<void> {
+  if (request.kind !== 'adapt' || request.paradigm !== 'linear-evaluation' || wanted !== 'run') return;
+  const candidates = request.budget?.max_candidates ?? DEFAULT_CANDIDATES;
+  const wake = Math.min(Math.floor(candidates / CANDIDATES), await helpers(context));
+  if (wake === 0) return;
+  const engine = engineKey(context.engine);
+  const spec: PieceSpec = { subject: null, genotypes: [] };
+  const starts = Array.from({ length: wake }, (_, i) => ({
+    ...{ id: idOf(['start', lease.attempt, i]), engine, spec, traceparent },
+  }));
+  await context.db.pieces.offer(lease, starts, wake);
 }
 
 /** Places of trainers that could help with a job of this worker, whether or not they are free. */

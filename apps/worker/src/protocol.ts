@@ -157,7 +157,7 @@ export type ParentMessage =
 /** What a job's trainer asks about pieces of its work, see Elsewhere in packages/adaptation. */
 export type PieceQuestion =
   | { readonly ask: 'helpers' }
-  | { readonly ask: 'offer'; readonly pieces: readonly PieceSpec[] }
+  | { readonly ask: 'offer'; readonly pieces: readonly PieceSpec[]; readonly wake: number }
   | ({ readonly ask: 'next' } & NextPiece)
   | { readonly ask: 'withdraw' };
 

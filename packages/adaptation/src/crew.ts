@@ -57,6 +57,11 @@ export class Crew {
     this.#embedded = embedded;
   }
 
+  /** That share what there is to judge, the calling one included. */
+  get threads(): number {
+    return this.#helpers.length + 1;
+  }
+
   /** `threads`: the calling one included; by default as many as have work and a core. Native engines bring their own. */
   static async start(threads = Math.min(SHARDS, availableParallelism())): Promise<Crew> {
     const embedded = (await initEngine()).kind === 'wasm';

@@ -16,12 +16,20 @@ export const PATIENCE = 1000;
 /** Between two questions whether others are done, ms. */
 export const ASKING = 50;
 
-interface Batch<T> {
-  subject: Subject;
-  tensors(): NamedTensors;
+interface Pieces<T> {
   pieces: readonly (readonly Genotype[])[];
   /** Does one here; null: the user said stop. */
   here(piece: number): Promise<T | null>;
+}
+
+interface Batch<T> extends Pieces<T> {
+  subject: Subject;
+  tensors(): NamedTensors;
+  /**
+   * Of the batch after this one, where it is known and has the same subject: done by who would have to wait at the end of this
+   * one. It will be offered again, and what of it is done by then is done.
+   */
+  ahead: Pieces<T>;
   /** Told every result that others have got. */
   arrived(piece: number, result: T): void;
 }
@@ -32,7 +40,9 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
   if (!offered) return null;
   const { elsewhere, ids } = offered;
   const results: (T | null)[] = batch.pieces.map(() => null);
-  const waiting = new Map(ids.map((id, i) => [id, i]));
+  const count = results.length;
+  const waiting = new Map(ids.slice(0, count).map((id, i) => [id, i]));
+  const later = new Map(ids.slice(count).map((id, i) => [id, i]));
   let finished: FinishedPiece[] = [];
   let stopped = false;
   let longest = 0;
@@ -40,25 +50,29 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
   while (waiting.size > 0 && !stopped) {
     const patience = Math.max(PATIENCE, longest);
     const impatient = run.ports.now() - waitedFrom > patience;
-    const { taken, done } = await elsewhere.next({ wanted: [...waiting.keys()], finished, impatient });
+    // A pause waits for this batch alone.
+    const wanted = [...waiting.keys(), ...(run.pausing ? [] : later.keys())];
+    const { taken, done } = await elsewhere.next({ wanted, finished, impatient });
     finished = [];
     if (done.length > 0) waitedFrom = run.ports.now();
     for (const { id, result } of done) {
+      if (later.delete(id)) continue;
       const piece = waiting.get(id)!;
       waiting.delete(id);
       results[piece] = result as T;
       batch.arrived(piece, result as T);
     }
     if (taken !== null) {
-      const piece = waiting.get(taken)!;
+      const piece = waiting.get(taken);
       const began = run.ports.now();
-      const result = await batch.here(piece);
+      const result = await (piece === undefined ? batch.ahead.here(later.get(taken)!) : batch.here(piece));
       waitedFrom = run.ports.now();
       longest = Math.max(longest, waitedFrom - began);
       stopped = result === null;
       if (result === null) break;
+      later.delete(taken);
       waiting.delete(taken);
-      results[piece] = result;
+      if (piece !== undefined) results[piece] = result;
       finished = [{ id: taken, result }];
     } else if (waiting.size > 0) {
       stopped = await run.breathe();
@@ -73,28 +87,42 @@ export async function fanOut<T>(run: Run, batch: Batch<T>): Promise<(T | null)[]
 /** Makes pieces known to other workers; null: there is none. */
 async function offer(
   run: Run,
-  batch: Pick<Batch<unknown>, 'subject' | 'tensors' | 'pieces'>,
+  batch: Pick<Batch<unknown>, 'subject' | 'tensors' | 'pieces' | 'ahead'>,
 ): Promise<{ elsewhere: Elsewhere; ids: readonly string[] } | null> {
   const { elsewhere } = run.ports;
   if (!elsewhere || batch.pieces.length < 2 || (await elsewhere.helpers()) === 0) return null;
   const subject = await elsewhere.put(encodeSubject(batch.subject, batch.tensors()));
-  const ids = await elsewhere.offer(batch.pieces.map((genotypes) => ({ subject, genotypes })));
+  const offered = [...batch.pieces, ...batch.ahead.pieces].map((genotypes) => ({ subject, genotypes }));
+  // One who starts for less than two pieces comes late.
+  const ids = await elsewhere.offer(offered, Math.ceil(batch.pieces.length / 2));
   return { elsewhere, ids };
 }
 
-/** `Crew.judge`, with the crews of other workers where there are any. */
-export async function judgeTogether(run: Run, judgement: Judgement): Promise<(Evaluation | null)[]> {
+/** `Crew.judge`, with the crews of other workers where there are any. `ahead`: what will be judged after this. */
+export async function judgeTogether(
+  run: Run,
+  judgement: Judgement,
+  ahead: readonly Genotype[] = [],
+): Promise<(Evaluation | null)[]> {
   const { net, genotypes, task, exam, judged } = judgement;
   const { space, outputs } = net;
-  const pieces = cut(net, genotypes, imagesOf(exam));
+  const cutUp = (list: readonly Genotype[]): number[][] => cut(net, list, imagesOf(exam), run.crew.threads);
+  const pieces = cutUp(genotypes);
   const of = (piece: number): Genotype[] => pieces[piece]!.map((index) => genotypes[index]!);
+  const next = cutUp(ahead).map((piece) => piece.map((index) => ahead[index]!));
+  const here = async (given: Judgement) => {
+    const found = await run.crew.judge(given);
+    return found.includes(null) ? null : found;
+  };
   const results = await fanOut<(Evaluation | null)[]>(run, {
     subject: { work: { kind: 'judge', exam }, task: task.name, space, outputs },
     tensors: () => net.tensors(),
     pieces: pieces.map((_, piece) => of(piece)),
-    async here(piece) {
-      const found = await run.crew.judge({ ...judgement, genotypes: of(piece) });
-      return found.includes(null) ? null : found;
+    here: (piece) => here({ ...judgement, genotypes: of(piece) }),
+    // Told when its turn has come.
+    ahead: {
+      pieces: next,
+      here: (piece) => here({ ...judgement, genotypes: next[piece]!, judged: () => undefined }),
     },
     arrived: (piece, found) => of(piece).forEach((genotype, i) => judged(genotype, found[i]!)),
   });

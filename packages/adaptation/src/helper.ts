@@ -48,6 +48,7 @@ export class Helper {
   }
 
   async #work({ subject: object, genotypes }: PieceSpec): Promise<unknown> {
+    if (!object) return null;
     const { subject, tensors, net } = await this.#load(object);
     const task = taskFor(subject.task);
     const { data } = this.#input;

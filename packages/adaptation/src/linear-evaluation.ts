@@ -111,18 +111,24 @@ async function probeSearch(run: Run, net: Supernet): Promise<void> {
   const uniform = Distribution.uniform(net.space);
   const total = plan.rounds * plan.perRound + plan.searchCandidates;
   const end = plan.deadline === null ? null : (state.phaseStarted + plan.deadline) / 2;
+  const size = (round: number): number => Math.min(plan.perRound, total - round * plan.perRound);
   while (state.step * plan.perRound < total) {
-    const count = Math.min(plan.perRound, total - state.step * plan.perRound);
+    const count = size(state.step);
     const found =
       state.step < plan.rounds
         ? draw(run, net, uniform, state.step, count)
         : propose(run, net, state.step, count);
-    await judge(run, net, found, 'search', exam);
+    const next = state.step + 1;
+    // Those that are drawn are known before this round's are judged.
+    const ahead = next < plan.rounds ? draw(run, net, uniform, next, size(next), found) : [];
+    await judge(run, net, found, 'search', exam, ahead);
     state.step += 1;
     if (state.cut === 'user') return;
     if (run.due) await run.save();
     if (run.secondsLeft(end) <= 0) {
       state.cut = 'clock';
+      // What was offered of the next round would keep helpers from the finalists.
+      await run.ports.elsewhere?.withdraw();
       return;
     }
   }

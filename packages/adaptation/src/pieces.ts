@@ -67,12 +67,14 @@ const MOST = 256;
 
 /**
  * Cuts a batch of architectures, each seen by so many images, into pieces: indices, the dearest first. By what they
- * cost, not by how fast this machine is, so that the attempt after this one finds the same pieces done.
+ * cost, not by how fast this machine is, so that the attempt after this one finds the same pieces done. A piece is shared
+ * by so many threads.
  */
 export function cut(
   { space, outputs }: Pick<Subject, 'space' | 'outputs'>,
   genotypes: readonly Genotype[],
   images: number,
+  threads: number,
 ): number[][] {
   const work = genotypes.map((genotype) => images * cost(space, genotype, outputs).macs);
   let left = work.reduce((sum, value) => sum + value, 0);
@@ -82,8 +84,8 @@ export function cut(
   for (let at = 0; at < dearestFirst.length;) {
     const piece: number[] = [];
     const enough = Math.max(least, SHARE * left);
-    // Two threads share a piece: an even number.
-    for (let filled = 0; at < dearestFirst.length && (filled < enough || piece.length % 2 === 1); at++) {
+    // As many for each thread.
+    for (let filled = 0; at < dearestFirst.length && (filled < enough || piece.length % threads > 0); at++) {
       piece.push(dearestFirst[at]!);
       filled += work[dearestFirst[at]!]!;
     }

@@ -31,9 +31,12 @@ export interface ObjectRef {
   readonly size: number;
 }
 
-/** A part of a job's work: what is to be done to which architectures is in the subject, see pieces.ts. JSON. */
+/**
+ * A part of a job's work: what is to be done to which architectures is in the subject, see pieces.ts. JSON. Without a subject
+ * there is nothing to be done but to be there: a helper starts while the job's own worker does.
+ */
 export interface PieceSpec {
-  readonly subject: ObjectRef;
+  readonly subject: ObjectRef | null;
   readonly genotypes: readonly Genotype[];
 }
 export interface FinishedPiece {
@@ -60,8 +63,11 @@ export interface Elsewhere {
   /** Keeps bytes for whoever does the pieces, until the job has ended. */
   put(bytes: Uint8Array): Promise<ObjectRef>;
   get(object: ObjectRef): Promise<Uint8Array>;
-  /** Returns their ids, in order, which is that in which they are taken. What an earlier attempt has got done is done. */
-  offer(pieces: readonly PieceSpec[]): Promise<readonly string[]>;
+  /**
+   * Returns their ids, in order, which is that in which they are taken, after what was offered before. What an earlier
+   * attempt has got done is done. `wake`: so many helpers at most are worth their start.
+   */
+  offer(pieces: readonly PieceSpec[], wake: number): Promise<readonly string[]>;
   /** Takes the first of `wanted` that nobody does, null: none; and tells which of them are done. */
   next(step: NextPiece): Promise<{ taken: string | null; done: readonly FinishedPiece[] }>;
   /** The rest is not wanted any more. */

@@ -167,6 +167,7 @@ async function measureSubnets(run: Run, net: Supernet): Promise<PretrainOutcome[
     tensors: () => net.tensors(),
     pieces: worthwhile ? genotypes.map((genotype) => [genotype]) : [],
     here,
+    ahead: { pieces: [], here },
     arrived: tell,
   });
   const subnets: PretrainOutcome['subnets'] = [];

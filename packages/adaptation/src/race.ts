@@ -155,7 +155,8 @@ class SharedRace {
       const object = await elsewhere.put(encodeSubject(subject, weights.get(role)!));
       pieces.push({ subject: object, genotypes: [finalists[i]!] });
     }
-    const ids = await elsewhere.offer(pieces);
+    // A finalist is worth a helper's start.
+    const ids = await elsewhere.offer(pieces, pieces.length);
     state.equalPasses = clock;
     return new SharedRace(run, elsewhere, new Map(rest.map((i, at) => [i, { id: ids[at]!, macs: work(i) }])));
   }

@@ -83,7 +83,8 @@ export function propose(run: Run, net: Supernet, round: number, count: number): 
   };
   if (trusted) {
     const found = nsga2({ ...options, objective: (g) => [-predictor.predict(g), costOf(g)] });
-    const sorted = found.sort((a, b) => predictor.predict(b) - predictor.predict(a)).filter(fresh);
+    const predicted = new Map(found.map((genotype) => [genotype, predictor.predict(genotype)]));
+    const sorted = found.sort((a, b) => predicted.get(b)! - predicted.get(a)!).filter(fresh);
     // Half from the top, where the choice will be made, half spread along the front.
     const top = sorted.splice(0, Math.ceil(count / 2));
     const stride = Math.max(1, sorted.length / Math.max(1, count - top.length));

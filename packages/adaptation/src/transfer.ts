@@ -13,6 +13,7 @@ import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
 import { fullExam, imagesOf, rescore, type Evaluation, type Exam } from './evaluate.js';
 import type { EvaluationRecord } from './checkpoint.js';
+import type { Judgement } from './crew.js';
 import { recordJudged } from './curves.js';
 import { judgeTogether } from './fan-out.js';
 import { latencyOf } from './latency.js';
@@ -87,18 +88,22 @@ async function evaluateRound(run: Run, net: Supernet, distribution: Distribution
   await judge(run, net, draw(run, net, distribution, version, plan.perRound), 'transfer');
 }
 
-/** Architectures to be judged next: in the first round the anchors everybody wants to know, then draws from q. */
+/**
+ * Architectures to be judged next: in the first round the anchors everybody wants to know, then draws from q. `before`: what
+ * will have been judged by then, beside the archive.
+ */
 export function draw(
   run: Run,
   net: Supernet,
   distribution: Distribution,
   round: number,
   count: number,
+  before: readonly Genotype[] = [],
 ): Genotype[] {
   const rng = new Rng(run.seed, 'candidates', round);
   const usual = fixedArchitecture(net.space, net.outputs, run.constraints);
   const anchors = round === 0 ? [usual, largest(net.space), smallest(net.space)] : [];
-  const known = new Set(run.state.archive.map((record) => record.key));
+  const known = new Set([...run.state.archive.map((record) => record.key), ...before.map(canonical)]);
   const wanted: Genotype[] = [];
   for (let tries = 0; wanted.length < count && tries < 100 * count; tries++) {
     const genotype = anchors.shift() ?? distribution.sample(rng);
@@ -121,19 +126,20 @@ export function costWithLatency(run: Run, net: Pick<Supernet, 'space' | 'outputs
   };
 }
 
-/** Evaluates architectures with the weights as they are now; a known one's record is replaced. */
+/** Evaluates architectures with the weights as they are now; a known one's record is replaced. `ahead`: see judgeTogether. */
 export async function judge(
   run: Run,
   net: Supernet,
   genotypes: readonly Genotype[],
   stage: 'transfer' | 'search',
   exam: Exam = fullExam(run.data, run.seed),
+  ahead: readonly Genotype[] = [],
 ): Promise<void> {
   const { data, task, state } = run;
   const images = imagesOf(exam);
   const known = state.archive.length;
   let done = 0;
-  const results = await judgeTogether(run, {
+  const judgement: Judgement = {
     ...{ net, genotypes, data, task, exam },
     breathe: () => run.breathe(),
     judged(genotype, { quality }) {
@@ -142,7 +148,8 @@ export async function judge(
       const { macs } = cost(net.space, genotype, net.outputs);
       run.worked(stage, macs * images, images, `judging architectures, ${known + done} so far`);
     },
-  });
+  };
+  const results = await judgeTogether(run, judgement, ahead);
   const judged = genotypes.flatMap((genotype, i) => {
     const evaluation = results[i];
     return evaluation ? [record(run, net, genotype, evaluation)] : [];

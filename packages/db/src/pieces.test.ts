@@ -120,6 +120,16 @@ it('takes nothing of another engine, of a job on a host without room, or of one 
   expect(await take(helper('own-2', { otherHostThan: null }))).not.toBeNull();
 });
 
+it('is taken after what was offered before, whenever it is offered again', async () => {
+  const { lease } = claim;
+  await db.pieces.offer(lease, [piece('c'), piece('b')], 0);
+  await db.pieces.offer(lease, [piece('b'), piece('a')], 0);
+  const taken = [];
+  for (const worker of ['h-1', 'h-2', 'h-3'])
+    taken.push((await db.pieces.claim(lease.jobId, helper(worker), LEASE))!.lease.id);
+  expect(taken).toEqual(['c', 'b', 'a']);
+});
+
 it('leaves a piece on which helpers fail or die to the job’s own worker', async () => {
   const { lease } = claim;
   await db.pieces.offer(lease, [piece('a')], 0);

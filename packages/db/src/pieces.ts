@@ -24,10 +24,12 @@ export function pieces(sql: Direct): Pieces {
         WITH job AS (
           SELECT id, tenant_id FROM jobs
           WHERE id = ${lease.jobId} AND lease_token = ${lease.token} AND lease_until > now() FOR SHARE
+        ), before AS (
+          SELECT coalesce(max(position), 0) AS n FROM pieces WHERE job_id = ${lease.jobId}
         ), made AS (
           INSERT INTO pieces (job_id, tenant_id, id, position, engine, spec, traceparent)
-          SELECT job.id, job.tenant_id, p->>'id', n, p->>'engine', p->'spec', p->>'traceparent'
-          FROM job, json_array_elements(${JSON.stringify(offered)}::json) WITH ORDINALITY AS t(p, n)
+          SELECT job.id, job.tenant_id, p->>'id', before.n + t.n, p->>'engine', p->'spec', p->>'traceparent'
+          FROM job, before, json_array_elements(${JSON.stringify(offered)}::json) WITH ORDINALITY AS t(p, n)
           ON CONFLICT (job_id, id) DO NOTHING
         ), woken AS (
           INSERT INTO outbox (tenant_id, name, payload, dedupe)

@@ -432,7 +432,10 @@ export interface PieceTaker {
 }
 /** Parts of running jobs: offered and done by the job's own worker under the job's lease, and by helpers under theirs. */
 export interface Pieces {
-  /** Those that are there stay as they are, with their results. Wakes so many workers. Throws LeaseLost. */
+  /**
+   * They are taken after those that were offered before. What is there stays as it is, with its result. Wakes so many workers.
+   * Throws LeaseLost.
+   */
   offer(lease: Lease, pieces: readonly NewPiece[], wake: number): Promise<void>;
   /**
    * Hands in what the job's worker did, takes the first of `wanted` that nobody does (null: none), and tells which of

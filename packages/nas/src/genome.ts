@@ -26,16 +26,21 @@ export function genes(space: SearchSpace): Gene[] {
   return [{ kind: 'resolution', choices: [...space.resolutions] }, ...blocks];
 }
 
-/** Throws RangeError when the genotype is not a member of the space. */
+/** Throws RangeError when the genotype is not a member of the space. Asked for thousands of times in a search: no list is made. */
 export function encode(space: SearchSpace, genotype: Genotype): Genome {
   requireMember(space, genotype);
-  return genes(space).map((gene) => {
-    if (gene.kind === 'resolution') return gene.choices.indexOf(genotype.resolution);
-    const block = genotype.stages[gene.stage]![gene.position];
-    return gene.choices.findIndex((choice) =>
-      choice === 'skip' ? !block : choice.kernel === block?.kernel && choice.expand === block.expand,
-    );
-  });
+  const genome = [space.resolutions.indexOf(genotype.resolution)];
+  space.stages.forEach(({ minDepth, blocks }, stage) =>
+    blocks.forEach(({ kernels, expands }, position) => {
+      const block = genotype.stages[stage]![position];
+      // In the order of `genes`.
+      const choice = block
+        ? kernels.indexOf(block.kernel) * expands.length + expands.indexOf(block.expand)
+        : 0;
+      genome.push(block && position >= minDepth ? choice + 1 : choice);
+    }),
+  );
+  return genome;
 }
 
 /**

@@ -22,11 +22,6 @@ export interface Predictor {
   kind: 'ridge' | 'rbf';
 }
 
-interface Samples {
-  x: Float64Array[];
-  y: number[];
-  weight: number[];
-}
 type Regression = (x: Float64Array) => number;
 interface Model {
   kind: Predictor['kind'];
@@ -50,18 +45,21 @@ export function fitPredictor(
 ): Predictor {
   if (records.length === 0) throw new RangeError('fitPredictor: no records');
   const features = featureMap(space, outputs, records);
-  const samples: Samples = {
-    x: records.map(({ genotype }) => features(genotype)),
-    y: records.map(({ score }) => score),
-    weight: records.map(({ weight }) => weight),
-  };
+  const samples = new Samples(
+    records.map(({ genotype }) => features(genotype)),
+    records.map(({ score }) => score),
+    records.map(({ weight }) => weight),
+  );
   const folds = rng.shuffle(records.map((_, i) => i % FOLDS));
   let best = { model: MODELS[0]!, tau: 0 };
   if (records.length >= MIN_RECORDS) {
     best.tau = -Infinity;
+    const kept = Array.from({ length: FOLDS }, (_, fold) => samples.where((i) => folds[i] !== fold));
     for (const model of MODELS) {
       if (model.kind === 'rbf' && records.length > MAX_RBF_RECORDS) continue;
-      const tau = kendallTau(outOfFold(model, samples, folds), samples.y);
+      const regressions = kept.map((others) => model.fit(others));
+      const outOfFold = samples.x.map((row, i) => regressions[folds[i]!]!(row));
+      const tau = kendallTau(outOfFold, samples.y);
       if (tau > best.tau) best = { model, tau };
     }
   }
@@ -93,20 +91,34 @@ function featureMap(space: SearchSpace, outputs: number, records: readonly Score
   };
 }
 
-function outOfFold(model: Model, { x, y, weight }: Samples, folds: readonly number[]): number[] {
-  const predictions = y.map(() => 0);
-  for (let fold = 0; fold < FOLDS; fold++) {
-    const kept = <T>(list: readonly T[]) => list.filter((_, i) => folds[i] !== fold);
-    const regression = model.fit({ x: kept(x), y: kept(y), weight: kept(weight) });
-    x.forEach((features, i) => {
-      if (folds[i] === fold) predictions[i] = regression(features);
-    });
+/** Records as numbers, and what every regression over them wants: computed once, because the job waits for it. */
+class Samples {
+  #equations: ReturnType<typeof equationsOf> | undefined;
+  #distances: Float64Array | undefined;
+
+  constructor(
+    readonly x: readonly Float64Array[],
+    readonly y: readonly number[],
+    readonly weight: readonly number[],
+  ) {}
+
+  where(kept: (i: number) => boolean): Samples {
+    const of = <T>(list: readonly T[]): T[] => list.filter((_, i) => kept(i));
+    return new Samples(of(this.x), of(this.y), of(this.weight));
   }
-  return predictions;
+
+  get equations(): ReturnType<typeof equationsOf> {
+    return (this.#equations ??= equationsOf(this));
+  }
+
+  /** Squared, n x n; the lower triangle. */
+  get distances(): Float64Array {
+    return (this.#distances ??= distancesOf(this.x));
+  }
 }
 
-/** Weighted ridge with an unpenalised intercept (by centring). */
-function fitRidge({ x, y, weight }: Samples, lambda: number): Regression {
+/** Weighted normal equations around the means (an intercept without a penalty). Of `XtX` the lower triangle. */
+function equationsOf({ x, y, weight }: Samples) {
   const d = x[0]!.length;
   const meanY = weightedMean(y, weight);
   const meanX = Float64Array.from({ length: d }, (_, j) =>
@@ -117,38 +129,59 @@ function fitRidge({ x, y, weight }: Samples, lambda: number): Regression {
   );
   const XtX = new Float64Array(d * d);
   const XtY = new Float64Array(d);
+  const centred = new Float64Array(d);
   x.forEach((row, i) => {
-    const centred = row.map((value, j) => value - meanX[j]!);
+    for (let j = 0; j < d; j++) centred[j] = row[j]! - meanX[j]!;
+    const off = y[i]! - meanY;
     for (let a = 0; a < d; a++) {
-      XtY[a]! += weight[i]! * centred[a]! * (y[i]! - meanY);
-      for (let b = 0; b < d; b++) XtX[a * d + b]! += weight[i]! * centred[a]! * centred[b]!;
+      const weighted = weight[i]! * centred[a]!;
+      XtY[a]! += weighted * off;
+      for (let b = 0; b <= a; b++) XtX[a * d + b]! += weighted * centred[b]!;
     }
   });
+  return { meanX, meanY, XtX, XtY };
+}
+
+function distancesOf(x: readonly Float64Array[]): Float64Array {
+  const n = x.length;
+  const distances = new Float64Array(n * n);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < i; j++) distances[i * n + j] = squaredDistance(x[i]!, x[j]!);
+  return distances;
+}
+
+/** Weighted ridge. */
+function fitRidge({ equations }: Samples, lambda: number): Regression {
+  const { meanX, meanY, XtX, XtY } = equations;
   const beta = ridgeSolve(XtX, XtY, lambda);
   return (features) => features.reduce((sum, value, j) => sum + (value - meanX[j]!) * beta[j]!, meanY);
 }
 
 /** Kernel ridge with k(a, b) = exp(-|a - b|^2 / scale); a record's noise is lambda / weight. */
-function fitRbf({ x, y, weight }: Samples, lambda: number, scale: number): Regression {
+function fitRbf({ x, y, weight, distances }: Samples, lambda: number, scale: number): Regression {
   const n = x.length;
   const mean = weightedMean(y, weight);
   const K = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) K[i * n + j] = rbf(x[i]!, x[j]!, scale);
-    K[i * n + i]! += lambda / weight[i]!;
+    for (let j = 0; j < i; j++) K[i * n + j] = Math.exp(-distances[i * n + j]! / scale);
+    K[i * n + i] = 1 + lambda / weight[i]!;
   }
   const alpha = ridgeSolve(
     K,
     Float64Array.from(y, (value) => value - mean),
     0,
   );
-  return (features) => x.reduce((sum, row, i) => sum + alpha[i]! * rbf(row, features, scale), mean);
+  return (features) =>
+    x.reduce((sum, row, i) => sum + alpha[i]! * Math.exp(-squaredDistance(row, features) / scale), mean);
 }
 
-function rbf(a: Float64Array, b: Float64Array, scale: number): number {
+function squaredDistance(a: Float64Array, b: Float64Array): number {
   let distance = 0;
-  for (let j = 0; j < a.length; j++) distance += (a[j]! - b[j]!) ** 2;
-  return Math.exp(-distance / scale);
+  for (let j = 0; j < a.length; j++) {
+    const difference = a[j]! - b[j]!;
+    distance += difference * difference;
+  }
+  return distance;
 }
 
 function weightedMean(values: readonly number[], weights: readonly number[]): number {

@@ -16,6 +16,28 @@ function tauByDefinition(a: readonly number[], b: readonly number[]): number {
   return untiedA * untiedB === 0 ? 0 : agreement / Math.sqrt(untiedA * untiedB);
 }
 
+/** As in a textbook: Cholesky's factor row by row, then two substitutions. */
+function solvedByRows(A: Float64Array, y: Float64Array, lambda: number): Float64Array {
+  const d = y.length;
+  const L = new Float64Array(d * d);
+  for (let i = 0; i < d; i++)
+    for (let j = 0; j <= i; j++) {
+      let sum = A[i * d + j]! + (i === j ? lambda : 0);
+      for (let m = 0; m < j; m++) sum -= L[i * d + m]! * L[j * d + m]!;
+      L[i * d + j] = i === j ? Math.sqrt(sum) : sum / L[j * d + j]!;
+    }
+  const b = Float64Array.from(y);
+  for (let i = 0; i < d; i++) {
+    for (let j = 0; j < i; j++) b[i]! -= L[i * d + j]! * b[j]!;
+    b[i]! /= L[i * d + i]!;
+  }
+  for (let i = d - 1; i >= 0; i--) {
+    for (let j = i + 1; j < d; j++) b[i]! -= L[j * d + i]! * b[j]!;
+    b[i]! /= L[i * d + i]!;
+  }
+  return b;
+}
+
 describe("Kendall's tau", () => {
   it('equals its definition, ties included', () => {
     const pairs = fc.array(fc.tuple(fc.integer({ min: 0, max: 6 }), fc.integer({ min: -3, max: 3 })), {
@@ -69,6 +91,19 @@ describe('ridge', () => {
         for (let j = 0; j < d; j++) left += XtX[i * d + j]! * B[j * k + c]!;
         expect(left).toBeCloseTo(XtY[i * k + c]!, 9);
       }
+  });
+
+  it('reads the lower triangle, and adds up as row by row: results of jobs depend on every bit', () => {
+    const rng = new Rng('ridge');
+    for (const d of [1, 3, 4, 5, 31, 64]) {
+      const x = Array.from({ length: 2 * d }, () => Array.from({ length: d }, () => rng.normal()));
+      const lower = Float64Array.from({ length: d * d }, (_, at) => {
+        const [i, j] = [Math.floor(at / d), at % d];
+        return j > i ? NaN : x.reduce((sum, row) => sum + row[i]! * row[j]!, 0);
+      });
+      const y = Float64Array.from({ length: d }, () => rng.normal());
+      expect(ridgeSolve(lower, y, 0.5), `${d}`).toEqual(solvedByRows(lower, y, 0.5));
+    }
   });
 
   it('says so when it cannot', () => {
