@@ -1,6 +1,6 @@
 /** What the jobs of a run are asked for. Jobs of one recipe must give equal bytes. */
 
-/** With it two finalists of "race" are large enough to be worth a helper's trip. */
+/** With it two finalists of "race" differ, and one is large enough to be worth a helper's trip (RACE_MACS in packages/adaptation/src/pieces.ts). */
 const RACING = 2;
 /**
  * Pictures of the test split that make the measurements of a pretraining worth a helper's start (STARTING_MACS in
@@ -25,7 +25,7 @@ export async function makeRecipes({ seed, jobs, needs, upload }) {
     const paradigm = 'linear-evaluation';
     recipes.push(
       { name: 'search', request: { ...more, paradigm, budget: { max_candidates: 40 }, seed } },
-      { name: 'race', request: { ...more, budget: { max_candidates: 14 }, seed: RACING } },
+      { name: 'race', request: { ...more, budget: { max_candidates: 40 }, seed: RACING } },
     );
   }
   const pretrain = { kind: 'pretrain', dataset, budget: { max_epochs: 1 }, seed };
