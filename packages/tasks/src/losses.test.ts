@@ -66,14 +66,14 @@ describe('the losses themselves', () => {
     expect(close.loss).toBeCloseTo((0 + (1 - 0.5 + 0.3)) / 2, 5);
   });
 
-  it('confusion: certain and varied answers have none, uniform ones much', () => {
-    const loss = domainAdaptation.objective(batch([NaN, NaN], 2, { unlabelled: true })) as Loss;
-    const of = (...logits: number[]) =>
-      loss({ n: 2, logits: Float32Array.from(logits), features: new Float32Array(2) }).loss;
-    expect(of(90, 0, 0, 90)).toBeCloseTo(0, 4);
-    expect(of(0, 0, 0, 0)).toBeCloseTo(0.5, 4);
-    const begun = domainAdaptation.objective(batch([NaN, NaN], 2, { unlabelled: true, progress: 0 })) as Loss;
-    expect(begun({ n: 2, logits: new Float32Array(4), features: new Float32Array(2) }).loss).toBe(0);
+  it('confusion: certain and varied answers have none, uniform ones much; most is made of it early on', () => {
+    const of = (progress: number, ...logits: number[]) => {
+      const loss = domainAdaptation.objective(batch([NaN, NaN], 2, { unlabelled: true, progress })) as Loss;
+      return loss({ n: 2, logits: Float32Array.from(logits), features: new Float32Array(2) }).loss;
+    };
+    expect(of(0.2, 90, 0, 0, 90)).toBeCloseTo(0, 4);
+    const uniform = [0, 0.1, 0.2, 0.3, 0.4, 0.7, 1].map((progress) => of(progress, 0, 0, 0, 0));
+    [0, 0.5, 1, 0.65, 0.3, 0.3, 0.3].forEach((weight, i) => expect(uniform[i]).toBeCloseTo(weight / 2, 4));
   });
 
   it('genders weigh the same however many images they have', () => {
