@@ -8,8 +8,8 @@ import type { Task, Truth } from './task.js';
 const TEMPERATURE = 2.5;
 /**
  * Its weight over the training, [progress, weight], straight in between. It grows, because confusion means little before classes
- * are known, and falls, because it does not care which class is which: at full weight a long training moves images
- * from one class to another, with answers as sure and as evenly spread as before (docs/LOG.md, 2026-11-27).
+ * are known, and falls, because it does not care which class is which: at full weight a long training loses accuracy
+ * again, with answers as sure and as evenly spread as before (docs/LOG.md, 2026-11-27).
  */
 const WEIGHTS = [
   [0, 0],
