@@ -26,15 +26,22 @@ for (const room of rooms) {
   for (const name of sources(room))
     entryPoints.push({ in: join(root, room, 'src', `${name}.ts`), out: join(room, 'lib', name) });
 }
-await build({
-  entryPoints,
+const common = {
   outdir: root,
-  bundle: false,
   format: 'esm',
   platform: 'node',
   target: 'node20',
   sourcemap: true,
   logLevel: 'warning',
+};
+await build({ ...common, entryPoints });
+// Schemas are in every process, and Node takes a quarter of a second to load typebox's 370 files: here they are one.
+const contracts = 'packages/contracts/lib/index';
+await build({
+  ...common,
+  entryPoints: entryPoints.filter(({ out }) => out === contracts),
+  bundle: true,
+  allowOverwrite: true,
 });
 
 const kernels = join(root, 'packages/engine/kernels/build.mjs');

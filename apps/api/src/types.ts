@@ -4,7 +4,7 @@ import type { Database, Principal } from '@ntaa/db';
 import type { Queue } from '@ntaa/queue';
 import type { Span, Tracing } from '@ntaa/tracing';
 import type { ObjectStore } from '@ntaa/storage';
-import type { Scope } from '@ntaa/contracts';
+import type { Scope, Static, TSchema } from '@ntaa/contracts';
 import type {
   FastifyBaseLogger,
   FastifyInstance,
@@ -13,7 +13,6 @@ import type {
   RawRequestDefaultExpression,
   RawServerDefault,
 } from 'fastify';
-import type { Static, TSchema } from 'typebox';
 import type { Meters } from './meters.js';
 
 /** Everything the service stands on. The caller opens and closes these; the app only uses them. */

@@ -1,3 +1,5 @@
+// Who writes schemas of its own takes their language from here, too: built, it is one file (scripts/build.mjs).
+export { Type, type Static, type TSchema } from 'typebox';
 export * from './api-key.js';
 export * from './dataset.js';
 export * from './evidence.js';

@@ -5,8 +5,8 @@ import type {
   DatasetReport,
   Preprocessing,
   Split,
+  Static,
 } from '@ntaa/contracts';
-import type { Static } from 'typebox';
 
 /** One accepted image: where its encoded bytes lie in images.bin, and what is known about it. */
 export interface Sample {

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { fileStore } from './files.js';
-import { s3Store } from './s3.js';
 import type { ObjectStore } from './store.js';
 
 /** What the S3 adapter needs; null credentials: the SDK's own chain. */
@@ -23,7 +22,10 @@ export interface StoreConfig {
 
 /** Opens the configured object store and checks that it can be used. */
 export async function openStore(config: StoreConfig): Promise<ObjectStore> {
-  const store = config.s3 ? s3Store(config.s3) : await fileStore(join(config.dataDir, 'objects'));
+  // Its SDK is loaded only where it is used: a worker forks a child for every archive and job.
+  const store = config.s3
+    ? (await import('./s3.js')).s3Store(config.s3)
+    : await fileStore(join(config.dataDir, 'objects'));
   try {
     await store.ping();
     return store;

@@ -30,8 +30,10 @@ import {
   WebhookPatch,
   WebhookRequest,
   Worker,
+  Type,
+  type Static,
+  type TSchema,
 } from '@ntaa/contracts';
-import { Type, type Static, type TSchema } from 'typebox';
 import type { App } from '../types.js';
 
 /** Reference to a schema registered below, typed. */

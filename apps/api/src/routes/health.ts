@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from '@ntaa/contracts';
 import type { App, Deps } from '../types.js';
 
 /** A dependency that does not answer within so many milliseconds counts as down. */

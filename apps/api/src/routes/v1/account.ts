@@ -7,9 +7,9 @@ import {
   PageQuery,
   TenantId,
   Usage,
+  Type,
 } from '@ntaa/contracts';
 import { DEFAULT_LIMITS as DATASET } from '@ntaa/data';
-import { Type } from 'typebox';
 import { LARGEST_ARCHIVE } from '../../part-uploads.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import { JSON_BYTES, type App, type Deps, type Limits } from '../../types.js';

@@ -8,9 +8,9 @@ import {
   PageQuery,
   ProblemError,
   TenantId,
+  Type,
 } from '@ntaa/contracts';
 import type { MadeKey, Once, Principal } from '@ntaa/db';
-import { Type } from 'typebox';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';

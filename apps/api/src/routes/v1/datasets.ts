@@ -10,10 +10,10 @@ import {
   PageQuery,
   ProblemError,
   type DatasetFormat,
+  Type,
 } from '@ntaa/contracts';
 import { datasetFolder, KeyLost, QuotaExceeded, UploadUsed, type Once, type StoredResponse } from '@ntaa/db';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
 import { readForm } from '../../multipart.js';
 import { joinUpload } from '../../part-uploads.js';
 import { bodyHash, createOnce, idempotencyKey } from '../../plugins/idempotency.js';

@@ -1,7 +1,6 @@
 /** What a job writes while it runs: its event log, as pages or as a stream, and its candidates. */
-import { Candidate, isTerminal, JobEvent, ListOf, PageQuery } from '@ntaa/contracts';
+import { Candidate, isTerminal, JobEvent, ListOf, PageQuery, Type } from '@ntaa/contracts';
 import { Readable } from 'node:stream';
-import { Type } from 'typebox';
 import { eventStream } from '../../event-stream.js';
 import type { JobFeed } from '../../plugins/job-feed.js';
 import { problems, ref } from '../../plugins/openapi.js';

@@ -10,10 +10,10 @@ import {
   type JobAction,
   type JobRequest,
   type PretrainRequest,
+  Type,
 } from '@ntaa/contracts';
 import { killPoint } from '@ntaa/config';
 import type { Once } from '@ntaa/db';
-import { Type } from 'typebox';
 import { checkJob, estimate, explainPlanned } from '../../job-checks.js';
 import { rememberedInputs } from '../../job-inputs.js';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';

@@ -1,7 +1,15 @@
-import { DOWNLOAD_FORMATS, Id, ListOf, Model, PageQuery, Prediction, ProblemError } from '@ntaa/contracts';
+import {
+  DOWNLOAD_FORMATS,
+  Id,
+  ListOf,
+  Model,
+  PageQuery,
+  Prediction,
+  ProblemError,
+  Type,
+} from '@ntaa/contracts';
 import { buffer } from 'node:stream/consumers';
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
 import { ImageIntake } from '../../image-intake.js';
 import { Runtimes, softmax } from '../../inference.js';
 import { readForm } from '../../multipart.js';

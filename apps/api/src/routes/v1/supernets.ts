@@ -1,5 +1,4 @@
-import { ListOf, PageQuery, ProblemError, Supernet } from '@ntaa/contracts';
-import { Type } from 'typebox';
+import { ListOf, PageQuery, ProblemError, Supernet, Type } from '@ntaa/contracts';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 

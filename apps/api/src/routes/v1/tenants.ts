@@ -7,8 +7,8 @@ import {
   TenantId,
   TenantPatch,
   TenantRequest,
+  Type,
 } from '@ntaa/contracts';
-import { Type } from 'typebox';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';

@@ -1,9 +1,8 @@
-import { Id, newId, ProblemError, Upload, UploadRequest, type UploadPart } from '@ntaa/contracts';
+import { Id, newId, ProblemError, Upload, UploadRequest, type UploadPart, Type } from '@ntaa/contracts';
 import { KeyLost, QuotaExceeded, type Once, type StoredUpload } from '@ntaa/db';
 import { ObjectMissing, PartSize, type Part } from '@ntaa/storage';
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
 import {
   openParts,
   partSizeFor,

@@ -9,9 +9,9 @@ import {
   WebhookDelivery,
   WebhookPatch,
   WebhookRequest,
+  Type,
 } from '@ntaa/contracts';
 import type { MadeWebhook } from '@ntaa/db';
-import { Type } from 'typebox';
 import { bodyHash, createOnce } from '../../plugins/idempotency.js';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';

@@ -1,6 +1,5 @@
 /** For the operator: the worker processes, and whether they work. */
-import { ListOf, PageQuery, Worker } from '@ntaa/contracts';
-import { Type } from 'typebox';
+import { ListOf, PageQuery, Worker, Type } from '@ntaa/contracts';
 import { problems, ref } from '../../plugins/openapi.js';
 import type { App, Deps } from '../../types.js';
 
