@@ -188,7 +188,7 @@ it('one trace from the request through every attempt to every stage, over restar
   const dataset = await upload(first);
   expect(await before.stop()).toBe(0);
   const [traceId, caller] = [randomBytes(16).toString('hex'), randomBytes(8).toString('hex')];
-  const body = request(dataset, { budget: { max_candidates: 12 } });
+  const body = request(dataset, { budget: { max_candidates: 6 } });
   const { id } = await post(first, body, { traceparent: `00-${traceId}-${caller}-01` });
   expect(await first.stop()).toBe(0);
 
@@ -276,13 +276,13 @@ it.each([
   async (_, address) => {
     const quick = { OTEL_EXPORTER_OTLP_TIMEOUT: '500', OTEL_BSP_SCHEDULE_DELAY: '100' };
     const more = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${address()}/v1/traces`, ...quick };
-    const both = [await startApi(more), await startWorker(more)];
-    const [api] = both as [Process, Process];
+    const both = await Promise.all([startApi(more), startWorker(more)]);
+    const [api] = both;
     const linear = { paradigm: 'linear-evaluation', budget: { max_candidates: 2 } };
     const job = await settled(api, (await post(api, request(await upload(api), linear))).id);
     expect(job.status, JSON.stringify(job.error)).toBe('succeeded');
     // Spans of its last second are still to be sent.
-    for (const process of both) expect(await process.stop()).toBe(0);
+    expect(await Promise.all(both.map((process) => process.stop()))).toEqual([0, 0]);
     for (const process of both) {
       const warnings = process.lines().filter(({ msg }) => String(msg).startsWith('Tracing: '));
       expect(new Set(warnings.map(({ level }) => level))).toEqual(new Set([40]));
@@ -306,22 +306,20 @@ async function loaded(coverage: string): Promise<string[]> {
 }
 
 it('nothing of OpenTelemetry is loaded unless spans are exported', async () => {
-  const found: boolean[] = [];
   const on = { OTEL_EXPORTER_OTLP_ENDPOINT: addressOf(collector), OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' };
-  for (const [name, more] of Object.entries({
-    on,
-    off: {},
-    disabled: { ...on, OTEL_SDK_DISABLED: 'true' },
-  })) {
-    for (const start of [startApi, startWorker]) {
+  const off = { ...on, OTEL_SDK_DISABLED: 'true' };
+  const found: boolean[] = [];
+  for (const [name, more] of Object.entries({ on, none: {}, off })) {
+    const exported = [startApi, startWorker].map(async (start) => {
       const coverage = join(folder, `${name}-${start.name}`);
       const process = await start({ ...more, NODE_V8_COVERAGE: coverage });
       expect(await process.stop()).toBe(0);
       const urls = await loaded(coverage);
       expect(urls.some((url) => url.includes('/packages/tracing/lib/index.js'))).toBe(true);
       // Of the metrics' library, too, there is the interface; the SDK is all the rest.
-      found.push(urls.some((url) => /\/@opentelemetry\/(?!api\/)/.test(url)));
-    }
+      return urls.some((url) => /\/@opentelemetry\/(?!api\/)/.test(url));
+    });
+    found.push(...(await Promise.all(exported)));
   }
   expect(found).toEqual([true, true, false, false, false, false]);
 }, 120_000);
