@@ -62,10 +62,13 @@ it('has helpers start with a job that is going to be a search, and only with suc
     const piece = await db.pieces.claim(claim.lease.jobId, taker, LEASE);
     expect(piece?.spec ?? null).toEqual(helpers > 0 ? { subject: null, genotypes: [] } : null);
   }
-  // Who is to finish at once shares nothing.
+  // Who is to finish at once shares nothing, nor does an attempt at what comes after the search.
   const claim = await claimed({ ...linear, budget: { max_candidates: 120 } });
   await wakeHelpers(context, { ...claim, wanted: 'stop' }, null);
+  await wakeHelpers(context, { ...claim, job: { ...claim.job, stage: 'finetune' } }, null);
   expect(await woken(claim)).toBe(0);
+  await wakeHelpers(context, { ...claim, job: { ...claim.job, stage: 'search' } }, null);
+  expect(await woken(claim)).toBe(3);
 });
 
 it('wakes as many for a batch as are there, and are worth it', async () => {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import { killPoint } from '@ntaa/config';
 import type { PieceSpec } from '@ntaa/adaptation';
+import type { Stage } from '@ntaa/contracts';
 import type { Claim, Lease } from '@ntaa/db';
 import { DEFAULT_CANDIDATES } from '@ntaa/nas';
 import type { Context } from './context.js';
@@ -46,6 +47,8 @@ const idOf = (content: unknown): string =>
 
 /** Candidates for which a helper is worth its start, each. */
 const CANDIDATES = 24;
+/** Stages of a linear evaluation that have candidates before them. */
+const SEARCHES: readonly Stage[] = ['prepare', 'search'];
 
 /**
  * Where a job is going to have pieces as soon as its trainer has started, helpers start meanwhile: a piece each that is nothing
@@ -53,10 +56,12 @@ const CANDIDATES = 24;
  */
 export async function wakeHelpers(
   context: Offering,
-  { lease, request, wanted }: Pick<Claim, 'lease' | 'request' | 'wanted'>,
+  { lease, job, request, wanted }: Pick<Claim, 'lease' | 'job' | 'request' | 'wanted'>,
   traceparent: string | null,
 ): Promise<void> {
   if (request.kind !== 'adapt' || request.paradigm !== 'linear-evaluation' || wanted !== 'run') return;
+  // An earlier attempt got so far: its search is over.
+  if (job.stage !== null && !SEARCHES.includes(job.stage)) return;
   const candidates = request.budget?.max_candidates ?? DEFAULT_CANDIDATES;
   const wake = Math.min(Math.floor(candidates / CANDIDATES), await helpers(context));
   if (wake === 0) return;
