@@ -138,7 +138,7 @@ let pictures: { alone: string; three: string };
 
 /** A search that is all evaluations, and one that also trains shared weights and races finalists. */
 it.each([
-  ['linear evaluation', { paradigm: 'linear-evaluation', budget: { max_candidates: 120 } }, 2],
+  ['linear evaluation', { paradigm: 'linear-evaluation', budget: { max_candidates: 72 } }, 2],
   ['joint adaptation', { budget: { max_candidates: 16 } }, 1],
 ])(
   '%s: the same model on one worker and on three of which some are killed',
@@ -261,7 +261,7 @@ it('pretraining: the same supernet, and the same figures of it, whoever measured
 it('a job that comes takes its place from a helper at once, and both end with the same model', async () => {
   const dataset = (pictures ??= { alone: await alone.dataset(archive), three: await three.dataset(archive) })
     .three;
-  const more = { paradigm: 'linear-evaluation', budget: { max_candidates: 120 } };
+  const more = { paradigm: 'linear-evaluation', budget: { max_candidates: 72 } };
   const request = { kind: 'adapt', task: 'classification', seed: 2, baseline: false, dataset, ...more };
   const others: string[] = [];
   /** Milliseconds from a submission to its start. */
