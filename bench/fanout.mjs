@@ -1,5 +1,5 @@
 // One job on several workers. The service with its real servers and one or more workers of one thread each; how long does a
-// search take, how long a race, and are the models equal?
+// search take, and are the models equal?
 // npm run bench -- fanout [--set emoji] [--workers 1,2] [--candidates 24] [--probes 240]     needs Postgres, Redis, an S3 server
 // With --workers 1,2,1,2 each number is run twice, in turns, and medians are compared.
 // With --ceiling 1,2,1,2: what the machine itself allows. The same search in so many processes at once that know nothing of each
@@ -86,13 +86,13 @@ async function measure() {
         }
         const done = await client.job(job);
         if (done.status !== 'succeeded') throw new Error(JSON.stringify(done.error));
-        const { transfer, search, race, total } = done.result.seconds;
+        const { transfer, search, total } = done.result.seconds;
         const model = await client.model(done.result.model);
         const weights = model.files.find(({ path }) => path === 'model.safetensors').sha256.slice(0, 12);
         const seconds = Object.fromEntries(
-          Object.entries({ transfer, search, race, total }).map(([name, s]) => [name, s && round(s)]),
+          Object.entries({ transfer, search, total }).map(([name, s]) => [name, s && round(s)]),
         );
-        // Processor seconds of the search (and of judging finalists, where that follows), by who used them.
+        // Processor seconds of the search, by who used them.
         const used = Object.entries(after).map(([name, s]) => [`${name}_cpu`, round(s - before[name])]);
         rows.push({ kind, workers, ...seconds, weights, ...Object.fromEntries(used) });
         console.log(JSON.stringify(rows.at(-1)));
@@ -107,10 +107,10 @@ async function measure() {
   for (const { kind, workers } of rows) {
     if (medians.some((one) => one.kind === kind && one.workers === workers)) continue;
     const like = rows.filter((row) => row.kind === kind && row.workers === workers);
-    const of = (name) => median(like.map((row) => row[name]));
-    const first = medians.find((one) => one.kind === kind) ?? { search: of('search'), race: of('race') };
-    const found = { kind, workers, runs: like.length, search: round(of('search')), race: round(of('race')) };
-    medians.push({ ...found, search_speedup: round(first.search / of('search'), 2), race_speedup: round(first.race / of('race'), 2) }); // prettier-ignore
+    const search = median(like.map((row) => row.search));
+    const first = medians.find((one) => one.kind === kind)?.search ?? search;
+    const speedup = round(first / search, 2);
+    medians.push({ kind, workers, runs: like.length, search: round(search), speedup });
   }
   console.table(medians);
   return { set: values.set, rows, medians };

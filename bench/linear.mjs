@@ -1,5 +1,5 @@
 // Linear evaluation beside the supervised paradigm on the same images: seconds of searching (supervised: transfer and
-// search; linear evaluation: search and race), the whole job's, and accuracy on the test split. One after the other.
+// search; linear evaluation: search), the whole job's, and accuracy on the test split. One after the other.
 // npm run bench -- linear [--candidates 48] [--seconds N (instead: a clock)] [--seeds 1] [--first 0]
 //   [--sets emoji,mnist or paths of archives] [--supernet FILE (default: the built-in)]
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -77,9 +77,9 @@ async function job(data, seed, paradigm) {
   });
   outcome.net.dispose();
   outcome.bn.dispose();
-  const { transfer = 0, search = 0, race = 0 } = outcome.seconds;
+  const { transfer = 0, search = 0 } = outcome.seconds;
   return {
-    search_seconds: round(paradigm === 'supervised' ? transfer + search : search + race, 2),
+    search_seconds: round(transfer + search, 2),
     job_seconds: round((Date.now() - began) / 1000, 1),
     top1: percent(outcome),
     fixed: percent(outcome.baseline),

@@ -8,7 +8,6 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { decodeCheckpoint } from '../packages/adaptation/lib/checkpoint.js';
 import { adapt, prepareDomains, prepareTarget } from '../packages/adaptation/lib/index.js';
 import { initEngine } from '../packages/engine/lib/index.js';
 import { canonical, tinySpace } from '../packages/nas/lib/index.js';
@@ -55,7 +54,7 @@ for (let seed = Number(values.first); seed < Number(values.first) + Number(value
   rows.push({ task: values.task, set, seed, ...(await compare(seed)) });
   console.log(JSON.stringify(rows.at(-1)));
 }
-console.table(rows.map(({ phases: _, race: __, ...row }) => row));
+console.table(rows.map(({ phases: _, choice: __, ...row }) => row));
 console.log(JSON.stringify({ bench: 'tasks', engine: engine.name, budget, rows }));
 
 async function opened(which) {
@@ -74,14 +73,13 @@ async function prepare(seed) {
 
 async function compare(seed) {
   const { heldOut, ...data } = await prepare(seed);
-  let last;
   const began = Date.now();
   const outcome = await adapt({
     request: { kind: 'adapt', task: name, dataset: 'ds_bench', seed, budget },
     ...{ startedAt: began, data, heldOut, space: tinySpace, source: builtinSupernet().tensors },
     ports: {
       ...{ progress() {}, events() {}, candidates() {}, wanted: () => 'run', now: () => Date.now() },
-      checkpoint: { load: async () => null, save: async (bytes) => (last = bytes) },
+      checkpoint: { load: async () => null, save: async () => {} },
     },
   });
   const seconds = (Date.now() - began) / 1000;
@@ -104,7 +102,7 @@ async function compare(seed) {
     tau: outcome.search.rank_correlation,
     torch_epochs: torch.map(({ epochs }) => Math.round(epochs)).join(),
     judged: outcome.candidates.length,
-    race: raceOf(decodeCheckpoint(last).state),
+    choice: choiceOf(outcome.gain),
     phases: outcome.seconds,
   };
 }
@@ -137,14 +135,8 @@ function judged(answers, data, heldOut) {
   });
 }
 
-/** How the finalists did after the first part of their finetuning, on validation images; the first is the search's best. */
-function raceOf({ raced, finalists }) {
-  return raced.map(({ loss, error }, i) => ({
-    genotype: canonical(finalists[i]),
-    loss: Number(loss.toFixed(3)),
-    error: Number(error.toFixed(3)),
-  }));
-}
+/** How the search's best compared with the usual architecture; null: they are one. */
+const choiceOf = ({ choice }) => choice && { ...choice, genotype: canonical(choice.genotype) };
 
 /** Image passes of the baseline, which are those of transfer and finetuning together. */
 function passesOf({ curves }) {

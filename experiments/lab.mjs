@@ -153,12 +153,11 @@ class Lab {
       const outcome = await adapt(given);
       outcome.net.dispose();
       outcome.bn.dispose();
-      const { archive, plan, passes, finalists, raced } = last;
+      const { archive, plan, passes, choice } = last;
       return {
         ...this.#graded(data, outcome.metrics, outcome.predictions),
-        ...{ genotype: outcome.genotype, macs: outcome.macs, params: outcome.params, passes, finalists },
-        ...{ raced: raced.map(({ loss, error, quality }) => ({ loss, error, quality })), tau: last.tau },
-        mixing: plan.mixing,
+        ...{ genotype: outcome.genotype, macs: outcome.macs, params: outcome.params, passes, choice },
+        ...{ tau: last.tau, mixing: plan.mixing },
         transferPasses: plan.transferSteps * plan.batchSize.transfer,
         archive: archive.map(({ key, macs, loss, error, quality }) => ({ key, macs, loss, error, quality })),
         ...{ seconds: outcome.seconds, supernet },

@@ -105,9 +105,12 @@ function comparison({ arms, parts = [], reference, primary, extra, jobs, source,
 
 /** Why: what each job's search had to choose from, and what it took. */
 function whatJobsDid(jobs, wpf, seeds) {
-  const spread = (values) => Math.max(...values) - Math.min(...values);
+  const choiceOf = ({ choice }) =>
+    choice
+      ? `${choice.less.toFixed(3)} +- ${choice.error.toFixed(3)}: ${choice.taken ? 'taken' : 'kept the usual'}`
+      : 'they are one';
   return [
-    "| seed | NTAA, % | WP&F, % | NTAA's MMACs of WP&F's | fifth best candidate's loss less the best's | standard error of a loss | race: worst loss less best | tau of loss and MACs |",
+    "| seed | NTAA, % | WP&F, % | NTAA's MMACs of WP&F's | fifth best candidate's loss less the best's | standard error of a loss | search's best less the usual, loss with inherited weights | tau of loss and MACs |",
     '|---|---|---|---|---|---|---|---|',
     ...jobs.map((job, s) => {
       const losses = job.archive.map(({ loss }) => loss);
@@ -115,7 +118,7 @@ function whatJobsDid(jobs, wpf, seeds) {
         job.archive.map(({ macs }) => macs),
         losses.map((loss) => -loss),
       );
-      return `| ${seeds[s]} | ${points(job.top1)} | ${points(wpf.results[s].top1)} | ${(job.macs / 1e6).toFixed(2)} of ${(wpf.results[s].macs / 1e6).toFixed(2)} | ${([...losses].sort((a, b) => a - b)[4] - Math.min(...losses)).toFixed(3)} | ${meanOf(job.archive.map(({ error }) => error)).toFixed(3)} | ${spread(job.raced.map(({ loss }) => loss)).toFixed(3)} | ${tau.toFixed(2)} |`;
+      return `| ${seeds[s]} | ${points(job.top1)} | ${points(wpf.results[s].top1)} | ${(job.macs / 1e6).toFixed(2)} of ${(wpf.results[s].macs / 1e6).toFixed(2)} | ${([...losses].sort((a, b) => a - b)[4] - Math.min(...losses)).toFixed(3)} | ${meanOf(job.archive.map(({ error }) => error)).toFixed(3)} | ${choiceOf(job)} | ${tau.toFixed(2)} |`;
     }),
   ];
 }

@@ -8,7 +8,8 @@
 // (source, random), transfer (so many of the epochs are joint transfer, before), candidates (that a transfer and its search judge), or one of
 // the augmentation's. MODULE: its default export makes the task that is tried of (task, options).
 // Domain adaptation: sets are SOURCE:TARGET, and `target` of what is printed is read with labels of the target's test images,
-// which nothing that a job decides by may be. Prints a line of JSON for each, with --trace N so many during its training.
+// which nothing that a job decides by may be. Prints a line of JSON for each, with --trace N so many during its training;
+// `less` is its loss less that of the first arm, image by image, with the standard error.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
@@ -16,7 +17,12 @@ import { parseArgs } from 'node:util';
 import { dataset } from '../bench/peers/datasets.mjs';
 import { findPython, fromScratch } from '../bench/peers/from-scratch.mjs';
 import { Crew } from '../packages/adaptation/lib/crew.js';
-import { calibrationSubset, evaluateCandidate, fullExam } from '../packages/adaptation/lib/evaluate.js';
+import {
+  calibrationSubset,
+  evaluateCandidate,
+  fullExam,
+  judgeCandidate,
+} from '../packages/adaptation/lib/evaluate.js';
 import { finetune, test } from '../packages/adaptation/lib/finetune.js';
 import { initialiseHead } from '../packages/adaptation/lib/head.js';
 import { prepareDomains, prepareTarget } from '../packages/adaptation/lib/index.js';
@@ -33,8 +39,10 @@ import {
   handDesigned,
   headOutputs,
   largest,
+  meanOf,
   restrictResolutions,
   smallest,
+  standardError,
   taskSpace,
   tinySpace,
 } from '../packages/nas/lib/index.js';
@@ -73,6 +81,7 @@ for (const set of values.sets.split(',')) {
   for (const which of set.split(':')) domains.push(await opened(which));
   for (const seed of values.seeds.split(',').map(Number)) {
     const { data, heldOut } = await prepared(domains, seed);
+    let first;
     for (const arm of values.arms.split(',')) {
       const { architecture, resolution, ...options } = parsed(arm);
       const space = restrictResolutions(taskSpace(name, tinySpace, data.aspect), [Number(resolution)]);
@@ -81,8 +90,9 @@ for (const set of values.sets.split(',')) {
         : ARCHITECTURES[architecture](space);
       const trained = architecture === 'torch' ? inPyTorch : finetuned;
       const tell = (more) => console.log(JSON.stringify({ set: basename(set), seed, arm, ...more }));
-      const result = await trained({ data, heldOut, seed, space, genotype, options, tell });
-      tell(result);
+      const { losses, ...result } = await trained({ data, heldOut, seed, space, genotype, options, tell });
+      first ??= losses;
+      tell({ ...result, ...(losses && losses !== first && { less: lossLess(losses, first) }) });
     }
     data.close();
   }
@@ -141,7 +151,7 @@ async function finetuned({ data: whole, heldOut, seed, space, genotype, options,
       part: [(Number(part) * i) / pieces, (Number(part) * (i + 1)) / pieces],
       steps: Math.round(((Number(epochs) - Number(before)) * train.length) / state.plan.batchSize.finetune),
     });
-    const loss = state.curves.loss.net.at(-1).loss;
+    const loss = state.curves.loss.net?.at(-1)?.loss;
     if (i + 1 < pieces) tell({ fraction: (i + 1) / pieces, loss, ...onTarget(done) });
   }
   const seconds = (Date.now() - began) / 1000;
@@ -151,12 +161,22 @@ async function finetuned({ data: whole, heldOut, seed, space, genotype, options,
     rounded(evaluateCandidate(done, genotype, data, task, { ...exam, validation: images }, statistics));
   const seen = judged(calibrationSubset(train, seed, validation.length));
   const unseen = judged(validation);
+  const { losses } = judgeCandidate(done, genotype, data, task, exam, statistics);
   const target = onTarget(done);
   done.dispose();
   net.dispose();
   const { macs } = cost(space, genotype, outputs);
   const { mixing } = state.plan;
-  return { macs, mixing, seconds, training: seen, validation: unseen, images: validation.length, ...target };
+  return {
+    macs,
+    mixing,
+    seconds,
+    training: seen,
+    validation: unseen,
+    images: validation.length,
+    losses,
+    ...target,
+  };
 }
 
 function freshRun({ data, task, seed, constraints = {} }) {
@@ -261,7 +281,18 @@ function inPyTorch({ data, seed, genotype, options: { epochs, rate } }) {
   );
   const { losses, quality, summary } = usual.judge(answers, truthOf(data, validation));
   const loss = losses.reduce((sum, value) => sum + value, 0) / losses.length;
-  return { seconds, validation: rounded({ loss, quality, metrics: summary }), images: validation.length };
+  return {
+    seconds,
+    validation: rounded({ loss, quality, metrics: summary }),
+    images: validation.length,
+    losses,
+  };
+}
+
+/** Mean of the difference of losses, image by image, and its standard error. */
+function lossLess(losses, first) {
+  const differences = losses.map((loss, i) => loss - first[i]);
+  return short({ loss: meanOf(differences), error: standardError(differences) });
 }
 
 function rounded({ loss, quality, metrics }) {

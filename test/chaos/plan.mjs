@@ -18,12 +18,11 @@ const KINDS = [
 const AT_HELPERS = {
   ...{ 'helper-kill': 'search', 'helper-sleep': 'search', 'at worker.pieces-offered': 'search' },
   ...{ 'at worker.piece-claimed': 'search', 'at worker.piece-answered': 'search' },
-  ...{ 'at trainer.results-taken': 'search', 'at helper.result-stored': 'race' },
+  ...{ 'at trainer.results-taken': 'search' },
   ...{ 'measurer-kill': 'measure', 'measurer-sleep': 'measure' },
 };
-/** null: any job will do. A helper is struck at whatever it does. */
-export const needOf = ({ kind, strike }) =>
-  kind.startsWith('helper-') && strike > 0.8 ? 'race' : (AT_HELPERS[kind] ?? null);
+/** null: any job will do. */
+export const needOf = ({ kind }) => AT_HELPERS[kind] ?? null;
 
 /**
  * @returns faults in order: `kind`; `pauseMs` before it; `strike`, 0..1, for the fault to place itself with (which server,

@@ -1,7 +1,5 @@
 /** What the jobs of a run are asked for. Jobs of one recipe must give equal bytes. */
 
-/** With it two finalists of "race" differ, and one is large enough to be worth a helper's trip (RACE_MACS in packages/adaptation/src/pieces.ts). */
-const RACING = 2;
 /**
  * Pictures of the test split that make the measurements of a pretraining worth a helper's start (STARTING_MACS in
  * packages/adaptation/src/pieces.ts: 1,200 would do), and long enough to be struck. None of them is trained on.
@@ -20,13 +18,9 @@ export async function makeRecipes({ seed, jobs, needs, upload }) {
     name: 'plain',
     request: { ...adapt, baseline: i === 2, budget: { max_candidates: 3 + i }, seed: seed + i },
   }));
-  if (needs.has('search') || needs.has('race')) {
-    const more = { ...adapt, dataset: await upload({ count: 300 }) };
-    const paradigm = 'linear-evaluation';
-    recipes.push(
-      { name: 'search', request: { ...more, paradigm, budget: { max_candidates: 40 }, seed } },
-      { name: 'race', request: { ...more, budget: { max_candidates: 40 }, seed: RACING } },
-    );
+  if (needs.has('search')) {
+    const more = { ...adapt, dataset: await upload({ count: 300 }), budget: { max_candidates: 40 }, seed };
+    recipes.push({ name: 'search', request: { ...more, paradigm: 'linear-evaluation' } });
   }
   const pretrain = { kind: 'pretrain', dataset, budget: { max_epochs: 1 }, seed };
   if (needs.has('measure')) {

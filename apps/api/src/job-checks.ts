@@ -26,7 +26,6 @@ import {
   nearestAchievable,
   PROBE,
   probeImages,
-  RACE_PASSES,
   taskSpace,
   tinySpace,
 } from '@ntaa/nas';
@@ -210,7 +209,7 @@ function adaptationMacs(
     ? { transfer: EPOCHS.maxTransfer, finetune: EPOCHS.maxTransfer * FINETUNE_RATIO }
     : defaultEpochs(max_candidates ?? null, images.train);
   const transferred = epochs.transfer * images.train;
-  const finetuned = epochs.finetune * (images.train + images.validation) * RACE_PASSES;
+  const finetuned = epochs.finetune * (images.train + images.validation);
   const judged =
     (max_candidates ?? DEFAULT_CANDIDATES) * (Math.min(CALIBRATION_IMAGES, images.train) + images.validation);
   // The sandwich: largest, smallest and two between. A judgement has no backward pass, two thirds of the cost.

@@ -1,5 +1,4 @@
 import { Helper } from '@ntaa/adaptation';
-import { killPoint } from '@ntaa/config';
 import { initEngine } from '@ntaa/engine';
 import { tinySpace } from '@ntaa/nas';
 import { pieceObjects } from './elsewhere.js';
@@ -15,12 +14,7 @@ export async function help(assignment: HelpAssignment, link: IpcLink): Promise<n
   const space = assignment.supernet ? (await loadSupernet(assignment, store)).space : tinySpace;
   const { data } = await fetchData(assignment, store, space, () => undefined);
   const { jobId, request, threads } = assignment;
-  const objects = pieceObjects(jobId, store);
-  const put: typeof objects.put = async (bytes) => {
-    const stored = await objects.put(bytes);
-    killPoint('helper.result-stored');
-    return stored;
-  };
-  const helper = await Helper.start({ data, seed: request.seed ?? 0, threads, ...objects, put });
+  const { get } = pieceObjects(jobId, store);
+  const helper = await Helper.start({ data, seed: request.seed ?? 0, threads, get });
   for (;;) link.answer(await helper.work(await link.piece()));
 }

@@ -1,6 +1,7 @@
 import type { Genotype, Metrics, SearchSpace, StopReason } from '@ntaa/contracts';
 import {
   cost,
+  FIRST_PART,
   fixedArchitecture,
   frozenSpace,
   headOutputs,
@@ -14,17 +15,15 @@ import { extract, Supernet, type BnStatistics } from '@ntaa/supernet';
 import { begin, resume, type AdaptInput } from './begin.js';
 import type { Phase } from './checkpoint.js';
 import { Crew } from './crew.js';
-import { chooseCurve } from './curves.js';
-import { rescore } from './evaluate.js';
+import { evaluateCandidate, fullExam } from './evaluate.js';
 import { baselineNet, finetune, finetuningImages, test } from './finetune.js';
 import { evidenceOf, measureGain, type Evidence } from './gain.js';
 import { isLinear, linearPhases, probeWork, type Phases } from './linear-evaluation.js';
-import { finetuneStepsLeft, RACE, restAfterRace, searchRounds } from './plan.js';
-import { finalist, raceFinalists } from './race.js';
+import { finetuneStepsLeft, restAfterFirstPart, searchRounds } from './plan.js';
 import type { Run } from './run.js';
-import { finalists, frontOf, inRace, search, winner } from './search.js';
+import { choose, frontOf, search } from './search.js';
 import { finetuningSpeed } from './speed.js';
-import { costWithLatency, reportCandidates, transfer } from './transfer.js';
+import { reportCandidates, transfer } from './transfer.js';
 
 export interface Outcome {
   metrics: Metrics;
@@ -90,7 +89,6 @@ class Adaptation {
     const typical = 3 * (1.6 * this.#macs(largest(space)) + 1.6 * this.#macs(smallest(space)));
     const fixed = this.#macs(this.#fixed);
     const chosen = state.selected ? this.#macs(state.selected) : fixed;
-    const race = RACE.share * (state.finalists.length || RACE.finalists);
     const finetuneSteps = state.finetuneSteps || plan.finetuneSteps;
     const images = plan.transferSteps * plan.batchSize.transfer;
     const evaluated = plan.rounds * plan.perRound;
@@ -98,11 +96,8 @@ class Adaptation {
     return {
       transfer: images * typical + evaluated * judged,
       search: plan.searchCandidates * judged,
-      race: 3 * race * finetuneSteps * plan.batchSize.finetune * chosen,
-      finetune: 3 * (1 - RACE.share) * finetuneSteps * plan.batchSize.finetune * chosen,
-      baseline: this.#withBaseline
-        ? 3 * ((1 - RACE.share + race) * finetuneSteps * plan.batchSize.finetune + images) * fixed
-        : 0,
+      finetune: 3 * finetuneSteps * plan.batchSize.finetune * chosen,
+      baseline: this.#withBaseline ? 3 * (finetuneSteps * plan.batchSize.finetune + images) * fixed : 0,
     };
   }
 
@@ -118,7 +113,7 @@ class Adaptation {
   #expect(): void {
     const { state } = this.#run;
     const work = this.#work();
-    const order = ['transfer', 'search', 'race', 'finetune', 'baseline'] as const;
+    const order = ['transfer', 'search', 'finetune', 'baseline'] as const;
     const at = order.indexOf(state.phase as (typeof order)[number]);
     const done = order.slice(0, at < 0 ? order.length : at).reduce((sum, phase) => sum + work[phase], 0);
     const steps = {
@@ -147,7 +142,6 @@ class Adaptation {
       : {
           transfer: () => this.#transfer(),
           search: () => this.#search(),
-          race: () => this.#race(),
           finetune: () => this.#finetune(),
           baseline: () => this.#baseline(),
         };
@@ -186,33 +180,22 @@ class Adaptation {
     const net = this.#supernet();
     try {
       if (state.cut !== 'user') await search(run, net);
-      state.finalists = finalists(run, this.#fixed, this.#plannedEpochs);
-      // A stopped job keeps the best it has and trains no further.
-      if (state.cut === 'user') state.finalists.splice(1);
-      const seconds: number[] = [];
-      for (const [i, genotype] of state.finalists.entries()) {
-        const extracted = extract(net, genotype);
-        run.weights.set(finalist(i), extracted.tensors());
-        seconds.push(await this.#timed(extracted));
-      }
-      const baseline = this.#withBaseline ? await this.#timed(extract(net, this.#fixed)) : 0;
-      this.#planFinetuning(seconds, baseline);
+      state.selected = choose(run, net, this.#fixed);
+      const chosen = extract(net, state.selected);
+      run.weights.set('net', chosen.tensors());
+      const seconds = await this.#timed(chosen);
+      this.#planFinetuning(seconds, this.#withBaseline ? await this.#timed(extract(net, this.#fixed)) : 0);
     } finally {
       net.dispose();
     }
-    state.phase = 'race';
-    run.enter('finetune', `finetuning ${state.finalists.length} finalists`);
+    reportCandidates(run);
+    state.phase = 'finetune';
+    run.enter('finetune', 'finetuning the chosen architecture');
   }
 
   /** The architecture of weights-only adaptation. */
   get #fixed(): Genotype {
     return fixedArchitecture(this.#space, this.#outputs, this.#run.constraints);
-  }
-
-  /** Of finetuning, before its finalists and so its cost are known. */
-  get #plannedEpochs(): number {
-    const { plan } = this.#run.state;
-    return (plan.finetuneSteps * plan.batchSize.finetune) / finetuningImages(this.#run).length;
   }
 
   /** Training seconds an image, measured only where a clock bounds the job. Disposes the network. */
@@ -222,69 +205,34 @@ class Adaptation {
     return seconds;
   }
 
-  /** `finalists`, `baseline`: their training seconds an image. */
-  #planFinetuning(finalists: readonly number[], baseline: number): void {
-    const { state, ports } = this.#run;
-    const { plan, speed } = state;
-    state.finetuneSteps = plan.finetuneSteps;
-    if (plan.deadline === null || speed === null) return;
-    state.finetuneSteps = finetuneStepsLeft({
-      plan,
-      images: finetuningImages(this.#run).length,
-      secondsLeft: (plan.deadline - ports.now()) / 1000,
-      finalists,
-      baseline,
-      passes: state.passes,
-    });
+  /** `chosen`, `baseline`: their training seconds an image. */
+  #planFinetuning(chosen: number, baseline: number): void {
+    const { state } = this.#run;
+    const left = this.#secondsLeft();
+    state.finetuneSteps = left ? finetuneStepsLeft({ ...left, chosen, baseline }) : state.plan.finetuneSteps;
   }
 
   /**
-   * Plans the rest of a clock-bound schedule anew, by the speed of the race itself: machines change speed, and what is
-   * left of the clock is for training. `seconds`: of an image of the chosen network.
+   * Plans the rest of a clock-bound schedule anew, by the speed of its first part: machines change speed, and what is
+   * left of the clock is for training. `chosen`: seconds of an image.
    */
-  #planRest(seconds: number): void {
+  #planRest(chosen: number): void {
     const { state, ports } = this.#run;
-    const { plan, speed } = state;
-    if (plan.deadline === null || speed === null) return;
+    const left = this.#secondsLeft();
+    if (!left) return;
     const ratio = this.#macs(this.#fixed) / this.#macs(state.selected!);
-    const now = ports.now();
-    const rest = restAfterRace({
-      plan,
-      images: finetuningImages(this.#run).length,
-      secondsLeft: (plan.deadline - now) / 1000,
-      chosen: seconds,
-      baseline: this.#withBaseline ? seconds * ratio : 0,
-      passes: state.passes,
-    });
+    const baseline = this.#withBaseline ? chosen * ratio : 0;
+    const rest = restAfterFirstPart({ ...left, chosen, baseline });
     state.finetuneSteps = rest.steps;
-    plan.finetuneDeadline = now + 1000 * rest.seconds;
+    state.plan.finetuneDeadline = ports.now() + 1000 * rest.seconds;
   }
 
-  /** Finetunes every finalist for the first part of the schedule, on training images, and keeps the best. */
-  async #race(): Promise<void> {
-    const run = this.#run;
-    const { state, task } = run;
-    const network = { space: this.#space, outputs: this.#outputs };
-    await raceFinalists(run, network, (share) => this.#share(share));
-    const price = (genotype: Genotype): number => costWithLatency(run, network, genotype)[run.axis] ?? 0;
-    rescore(task, inRace(state.raced));
-    const chosen = winner(run, state.finalists.map(price));
-    for (const part of ['', '.ema', '.momentum']) {
-      const tensors = run.weights.get(`${finalist(chosen)}${part}`);
-      if (tensors) run.weights.set(`net${part}`, tensors);
-      state.finalists.forEach((_, i) => run.weights.delete(`${finalist(i)}${part}`));
-    }
-    state.selected = state.finalists[chosen]!;
-    chooseCurve(state, finalist(chosen));
-    state.gain = await measureGain(run, {
-      ...network,
-      source: this.#input.source,
-      reference: this.#fixed,
-    });
-    this.#planRest(state.raced[chosen]!.seconds);
-    reportCandidates(run);
-    state.phase = 'finetune';
-    run.enter('finetune', 'finetuning the chosen architecture');
+  /** What the clock leaves to be planned; null where none bounds the job. */
+  #secondsLeft() {
+    const { plan, speed, passes } = this.#run.state;
+    if (plan.deadline === null || speed === null) return null;
+    const images = finetuningImages(this.#run).length;
+    return { plan, images, passes, secondsLeft: this.#run.secondsLeft(plan.deadline) };
   }
 
   /** A deadline that leaves the baseline its time: this share of the time left for NTAA's own finetuning. */
@@ -299,14 +247,13 @@ class Adaptation {
     const run = this.#run;
     const { state } = run;
     const net = this.#load('net', this.#frozen(state.selected!));
-    const before = Math.round(RACE.share * state.finetuneSteps);
+    if (state.gain === null) await this.#firstPart(net);
+    const before = Math.round(FIRST_PART * state.finetuneSteps);
     state.step = Math.max(state.step, before);
     const done = await finetune(run, net, {
-      role: 'net',
-      steps: state.finetuneSteps,
-      part: [RACE.share, 1],
+      ...this.#finetuning,
+      part: [FIRST_PART, 1],
       deadline: state.plan.finetuneDeadline ?? this.#share(1),
-      message: 'finetuning the chosen architecture',
       images: finetuningImages(run),
     });
     run.weights.set('net', done.tensors());
@@ -319,6 +266,36 @@ class Adaptation {
     const start = baselineNet(run, this.#space, this.#input.source, this.#outputs, run.seed);
     run.weights.set('baseline', start.tensors());
     start.dispose();
+  }
+
+  get #finetuning() {
+    const message = 'finetuning the chosen architecture';
+    return { role: 'net', steps: this.#run.state.finetuneSteps, message };
+  }
+
+  /** Finetunes on training images alone, measures on validation images for the report, and plans the rest. */
+  async #firstPart(net: Supernet): Promise<void> {
+    const run = this.#run;
+    const { state, data, task } = run;
+    const { train } = data.splits;
+    const [began, from] = [run.ports.now(), state.step];
+    const part = [0, FIRST_PART] as const;
+    const deadline = this.#share(FIRST_PART);
+    const averaged = await finetune(run, net, { ...this.#finetuning, part, deadline, images: train });
+    const took = (run.ports.now() - began) / 1000;
+    const trained = Math.max(1, state.step - from) * state.plan.batchSize.finetune;
+    const { quality } = evaluateCandidate(averaged, largest(net.space), data, task, fullExam(data, run.seed));
+    averaged.dispose();
+    run.best = Math.max(run.best ?? 0, quality);
+    state.gain = await measureGain(run, {
+      ...{ space: this.#space, outputs: this.#outputs, source: this.#input.source },
+      ...{ reference: this.#fixed, finetuned: quality },
+    });
+    state.passes += state.step * state.plan.batchSize.finetune;
+    state.step = 0;
+    state.phaseStarted = run.ports.now();
+    this.#planRest(took / trained);
+    await run.save();
   }
 
   async #baseline(): Promise<void> {

@@ -21,7 +21,7 @@ import { finetuningImages } from './finetune.js';
 import { initialiseHead } from './head.js';
 import { isLinear } from './linear-evaluation.js';
 import { measureLatency } from './latency.js';
-import { makePlan, makeProbePlan, type Plan } from './plan.js';
+import { makePlan, makeProbePlan, searchRounds, type Plan } from './plan.js';
 import type { Ports } from './ports.js';
 import { Run, type Axis } from './run.js';
 import { measureSpeeds, type Measured } from './speed.js';
@@ -162,6 +162,12 @@ function enoughEpochs(run: Run, input: AdaptInput, measured: Measured): boolean 
 /** A job as its last checkpoint left it. */
 export function resume(input: AdaptInput, crew: Crew, bytes: Uint8Array): Run {
   const { state, weights } = decodeCheckpoint(bytes);
+  // Older versions had finalists finetuned in a phase of its own: the search is over, and one is chosen now.
+  if ((state.phase as string) === 'race') {
+    state.phase = 'search';
+    state.plan.searchCandidates = 0;
+    state.step = searchRounds(state.plan);
+  }
   if (input.halfBatch) halveBatches(state);
   if (state.cut === 'user' && input.ports.wanted() === 'run') state.cut = 'no';
   const run = new Run({

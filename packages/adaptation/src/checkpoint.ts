@@ -1,12 +1,10 @@
-import type { Gain, Genotype, LearningCurves } from '@ntaa/contracts';
+import type { Choice, Gain, Genotype, LearningCurves } from '@ntaa/contracts';
 import { readSafetensors, writeSafetensors, type NamedTensors } from '@ntaa/supernet';
 import type { CurvePoint } from './curves.js';
 import type { Evaluation } from './evaluate.js';
 import type { LatencyModel } from './latency.js';
 import type { Plan } from './plan.js';
 import { freshState } from './state.js';
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** An architecture as it was judged. `version`: how many training rounds the shared weights had seen. */
 export interface EvaluationRecord extends Evaluation {
@@ -24,7 +22,7 @@ export interface EvaluationRecord extends Evaluation {
   version: number;
 }
 
-export type Phase = 'transfer' | 'search' | 'race' | 'finetune' | 'baseline' | 'evaluate';
+export type Phase = 'transfer' | 'search' | 'finetune' | 'baseline' | 'evaluate';
 
 /** Everything a job must remember to go on exactly where it was, but the weights. */
 export interface State {
@@ -43,15 +41,9 @@ export interface State {
   archive: EvaluationRecord[];
   distribution: unknown;
   tau: number | null;
-  /**
-   * Architectures that are finetuned a little before one is chosen, how those that were did, and their seconds an image here.
-   * `out`: it got fewer image passes than the others, and cannot be chosen.
-   */
-  finalists: Genotype[];
-  raced: (Mutable<Evaluation> & { seconds: number; out?: boolean })[];
-  /** A clock bounds the job and other workers take part in its race: see SharedRace. */
-  equalPasses: boolean;
   selected: Genotype | null;
+  /** How the search's best compared with the usual architecture; null: they are one, or it was not asked. */
+  choice: Choice | null;
   /** For the report. `loss`: by role of the weights. */
   gain: Gain | null;
   curves: { loss: Record<string, CurvePoint[]>; judged: LearningCurves['judged'] };
@@ -66,7 +58,7 @@ export interface State {
   halved: boolean;
 }
 
-/** Weights by role: `supernet`, `finalistN`, `net` (chosen), `baseline`, each with `.ema` and `.momentum` while it trains. */
+/** Weights by role: `supernet`, `net` (chosen), `baseline`, each with `.ema` and `.momentum` while it trains. */
 export type Weights = Map<string, NamedTensors>;
 
 /** One file: tensors named `role/tensor`, the state as JSON in the header. */

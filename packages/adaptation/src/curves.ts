@@ -42,13 +42,6 @@ export function recordJudged(state: State, qualities: readonly number[]): void {
   });
 }
 
-/** The first part of the chosen network's finetuning was a finalist's. */
-export function chooseCurve({ curves }: State, finalist: string): void {
-  const points = curves.loss[finalist];
-  if (points) curves.loss['net'] = points;
-  delete curves.loss[finalist];
-}
-
 export function curvesOf({ curves }: State): LearningCurves {
   const round = (value: number): number => Number(value.toPrecision(5));
   const loss = Object.entries(curves.loss).map(([role, points]): LossCurve => ({
@@ -59,7 +52,5 @@ export function curvesOf({ curves }: State): LearningCurves {
   return { loss, judged: curves.judged };
 }
 
-function networkOf(role: string): LossCurve['network'] {
-  if (role === 'supernet' || role === 'baseline') return role;
-  return role === 'net' ? 'chosen' : 'finalist';
-}
+const networkOf = (role: string): LossCurve['network'] =>
+  role === 'supernet' || role === 'baseline' ? role : 'chosen';

@@ -3,7 +3,7 @@ import { tf } from '@ntaa/engine';
 import { CALIBRATION_IMAGES, meanOf, standardError } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { BnStatistics, calibrate, type NamedTensors, type Supernet } from '@ntaa/supernet';
-import type { Task } from '@ntaa/tasks';
+import type { Judged, Task } from '@ntaa/tasks';
 import { chooseProbe, type ProbeImages } from './probe.js';
 import { apply } from './regression.js';
 import { deployed, evaluationBatches, labelled, truthOf, type TargetData } from './target-data.js';
@@ -114,21 +114,26 @@ export const fullExam = ({ splits: { train, validation } }: TargetData, seed: nu
   validation,
 });
 
-/** Recalibrates and judges one architecture on validation images: the pure function the search optimises. */
-export function evaluateCandidate(
+/** Recalibrates one architecture and judges its answers for validation images, one by one. */
+export function judgeCandidate(
   net: Supernet,
   genotype: Genotype,
   data: TargetData,
   task: Task,
   { calibration, validation, probe }: Exam,
   settled?: NamedTensors,
-): Evaluation {
+): Judged {
   const { predictions, bn } =
     probe && task.reads === 'logits'
       ? probed(net, genotype, data, task, { calibration, validation, probe })
       : answers(net, genotype, data, task.reads, validation, calibration, settled);
   bn.dispose();
-  const { losses, quality, summary } = task.judge(predictions, truthOf(data, validation));
+  return task.judge(predictions, truthOf(data, validation));
+}
+
+/** What a candidate is worth: the pure function the search optimises. */
+export function evaluateCandidate(...given: Parameters<typeof judgeCandidate>): Evaluation {
+  const { losses, quality, summary } = judgeCandidate(...given);
   return { loss: meanOf(losses), error: standardError(losses), quality, metrics: summary };
 }
 

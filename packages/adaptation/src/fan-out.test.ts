@@ -41,8 +41,7 @@ class SlowHelper implements Elsewhere {
   static async start(turns: number): Promise<SlowHelper> {
     let made: SlowHelper | undefined;
     const get = (object: ObjectRef) => made!.get(object);
-    const put = (bytes: Uint8Array) => made!.put(bytes);
-    made = new SlowHelper(await Helper.start({ data: target.data, seed: 1, threads: 1, get, put }), turns);
+    made = new SlowHelper(await Helper.start({ data: target.data, seed: 1, threads: 1, get }), turns);
     return made;
   }
 

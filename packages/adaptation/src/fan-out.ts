@@ -12,9 +12,9 @@ import type { Elsewhere, FinishedPiece } from './ports.js';
 import type { Run } from './run.js';
 
 /** Pieces that others hold are waited for as long as one takes here, and at least so long, ms: then they are done twice. */
-export const PATIENCE = 1000;
+const PATIENCE = 1000;
 /** Between two questions whether others are done, ms. */
-export const ASKING = 50;
+const ASKING = 50;
 
 interface Pieces<T> {
   pieces: readonly (readonly Genotype[])[];

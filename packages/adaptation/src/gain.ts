@@ -4,7 +4,7 @@
  * joint transfer. At most four evaluations and two fits of a classifier; nothing is decided by them.
  */
 import type { Candidate, Gain, Genotype, LearningCurves, SearchSpace, TaskName } from '@ntaa/contracts';
-import { cost, RACE } from '@ntaa/nas';
+import { cost, FIRST_PART } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { curvesOf } from './curves.js';
@@ -26,12 +26,14 @@ interface GainInput {
   source: NamedTensors;
   /** The architecture of weights-only adaptation. */
   reference: Genotype;
+  /** Quality of the chosen one after the first part of its finetuning. */
+  finetuned: number;
 }
 
 /** What a report shows beside the results. */
 export interface Evidence {
   candidates: Candidate[];
-  /** null: the job went through its race with a version that did not measure it. */
+  /** null: the job was finetuned with a version that did not measure it. */
   gain: Gain | null;
   curves: LearningCurves;
 }
@@ -42,7 +44,7 @@ export const evidenceOf = (run: Run): Evidence => ({
   curves: curvesOf(run.state),
 });
 
-/** What the clock leaves no time for, or the user no patience, stays null. The race has been decided. */
+/** What the clock leaves no time for, or the user no patience, stays null. The architecture has been chosen. */
 export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
   const { data, task, seed, state } = run;
   const { space, outputs, reference } = input;
@@ -69,7 +71,6 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
     chosen: await measure(chosen, fit),
   });
   const transferred_weights = await both(false);
-  const raced = state.raced[state.finalists.indexOf(chosen)];
   return {
     metric: QUALITY[task.name as TaskName],
     // With two domains quality is that on the labelled one.
@@ -77,8 +78,9 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
     reference: { genotype: reference, macs: cost(space, reference, outputs).macs },
     source_weights: await both(true),
     transferred_weights,
-    finetuned: raced?.quality ?? null,
-    finetuned_share: RACE.share,
+    finetuned: input.finetuned,
+    finetuned_share: FIRST_PART,
+    choice: state.choice,
   };
 }
 

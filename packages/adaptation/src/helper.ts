@@ -1,14 +1,11 @@
 /** What a worker does for another's job: pieces, one after the other, on the same images. */
 import { Rng } from '@ntaa/random';
-import { Supernet, type NamedTensors } from '@ntaa/supernet';
-import { taskFor, type Task } from '@ntaa/tasks';
+import { Supernet } from '@ntaa/supernet';
+import { taskFor } from '@ntaa/tasks';
 import { Crew } from './crew.js';
 import { decodeSubject, type Subject } from './pieces.js';
 import { measureSubnet } from './measure-subnet.js';
-import type { ObjectRef, PieceSpec, Ports } from './ports.js';
-import { raceElsewhere } from './race.js';
-import { Run } from './run.js';
-import { freshState } from './state.js';
+import type { ObjectRef, PieceSpec } from './ports.js';
 import type { TargetData } from './target-data.js';
 
 interface HelperInput {
@@ -18,14 +15,13 @@ interface HelperInput {
   seed: number;
   threads?: number | undefined;
   get(object: ObjectRef): Promise<Uint8Array>;
-  put(bytes: Uint8Array): Promise<ObjectRef>;
 }
 
 export class Helper {
   readonly #input: HelperInput;
   readonly #crew: Crew;
   /** Of the last piece: those of a batch share it. */
-  #loaded: { key: string; subject: Subject; tensors: NamedTensors; net: Supernet } | undefined;
+  #loaded: { key: string; subject: Subject; net: Supernet } | undefined;
 
   private constructor(input: HelperInput, crew: Crew) {
     this.#input = input;
@@ -49,7 +45,7 @@ export class Helper {
 
   async #work({ subject: object, genotypes }: PieceSpec): Promise<unknown> {
     if (!object) return null;
-    const { subject, tensors, net } = await this.#load(object);
+    const { subject, net } = await this.#load(object);
     const task = taskFor(subject.task);
     const { data } = this.#input;
     switch (subject.work.kind) {
@@ -62,28 +58,7 @@ export class Helper {
         const { seed } = this.#input;
         return measureSubnet({ net, data, task, seed }, genotypes[0]!);
       }
-      case 'race': {
-        const run = this.#run(task);
-        run.state.plan = subject.work.plan;
-        return raceElsewhere(run, { subject, tensors, genotype: genotypes[0]! }, this.#input.put);
-      }
     }
-  }
-
-  /** A job of its own, of which nothing is kept. */
-  #run(task: Task): Run {
-    const { data, seed } = this.#input;
-    const ports: Ports = {
-      progress: () => undefined,
-      events: () => undefined,
-      candidates: () => undefined,
-      checkpoint: { load: () => Promise.resolve(null), save: () => Promise.resolve() },
-      wanted: () => 'run',
-      now: () => Date.now(),
-    };
-    const [state, weights] = [freshState(), new Map<string, NamedTensors>()];
-    const kept = { constraints: {}, axis: 'macs', state, weights } as const;
-    return new Run({ ports, crew: this.#crew, data, task, seed, ...kept });
   }
 
   async #load(object: ObjectRef) {
@@ -91,7 +66,7 @@ export class Helper {
     this.#unload();
     const { subject, tensors } = decodeSubject(await this.#input.get(object));
     const net = Supernet.load(subject.space, tensors, subject.outputs, new Rng('unused'));
-    return (this.#loaded = { key: object.key, subject, tensors, net });
+    return (this.#loaded = { key: object.key, subject, net });
   }
 
   #unload(): void {

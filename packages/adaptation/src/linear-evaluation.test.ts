@@ -10,6 +10,7 @@ import { startTestEngine } from '../../../test/setup/engine.js';
 import { adapt, type AdaptOutcome } from './adapt.js';
 import { decodeCheckpoint } from './checkpoint.js';
 import { drawnTarget, TASK_TARGETS, TEST_SPACE as space, type DrawnTarget } from './fixtures.js';
+import { winner } from './linear-evaluation.js';
 import { Interrupted, type Ports } from './ports.js';
 import { pretrain } from './pretrain.js';
 import { chooseProbe, fitProbe } from './probe.js';
@@ -99,7 +100,7 @@ it('judges frozen networks by probes, leaks nothing, and resumes from any checkp
 
   const states = checkpoints.map((bytes) => decodeCheckpoint(bytes).state);
   expect(new Set(states.map(({ phase }) => phase))).toEqual(
-    new Set(['search', 'race', 'finetune', 'baseline', 'evaluate']),
+    new Set(['search', 'finetune', 'baseline', 'evaluate']),
   );
   expect(states.filter(({ phase }) => phase === 'search').length).toBeGreaterThan(3);
   for (const [i, from] of checkpoints.entries()) {
@@ -109,6 +110,14 @@ it('judges frozen networks by probes, leaks nothing, and resumes from any checkp
   }
   expect(digest(await run({ threads: 1 }))).toBe(expected);
 }, 120_000);
+
+it('chooses the finalist with the least loss, or a cheaper one that is as good', () => {
+  const genotype = largest(space);
+  const of = (loss: number, price: number) => ({ genotype: { ...genotype }, loss, error: 0.1, price });
+  const [best, close, far] = [of(0.5, 3), of(0.505, 2), of(0.9, 1)];
+  expect(winner([far, best, close])).toBe(close.genotype);
+  expect(winner([{ ...close, price: 4 }, best, far])).toBe(best.genotype);
+});
 
 it('stops with the best so far, cancels, pauses at a round, and keeps to a clock', async () => {
   const expected = digest(await run());

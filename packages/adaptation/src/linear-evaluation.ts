@@ -22,7 +22,7 @@ import { finetuningImages } from './finetune.js';
 import { writeClassifier } from './head.js';
 import { chooseProbe, fitProbe } from './probe.js';
 import type { Run } from './run.js';
-import { distinct, promising, propose, winner } from './search.js';
+import { distinct, promising, propose } from './search.js';
 import { labelled } from './target-data.js';
 import { costWithLatency, draw, judge, reportCandidates } from './transfer.js';
 
@@ -54,9 +54,6 @@ export function linearPhases(
     search: phase(async (net) => {
       run.enter('search', 'searching architectures');
       await probeSearch(run, net);
-      return 'race';
-    }),
-    race: phase(async (net) => {
       await probeFinalists(run, net, fixed);
       run.enter('finetune', 'fitting classifiers in closed form');
       return 'finetune';
@@ -152,16 +149,25 @@ async function probeFinalists(run: Run, net: Supernet, fixed: Genotype): Promise
             run.worked('search', macs * images, images, 'judging finalists on all images');
           },
         });
-  state.finalists = found.filter((_, i) => results[i]);
-  state.raced = results.flatMap((evaluation) => (evaluation ? [{ ...evaluation, seconds: 0 }] : []));
-  if (state.raced.length > 0) {
-    rescore(task, state.raced);
-    const prices = state.finalists.map((genotype) => costWithLatency(run, net, genotype)[run.axis] ?? 0);
-    state.selected = state.finalists[winner(run, prices)]!;
-  } else {
-    state.selected = found[0]!;
-  }
+  const finalists = found.flatMap((genotype, i) => {
+    const price = costWithLatency(run, net, genotype)[run.axis] ?? 0;
+    return results[i] ? [{ ...results[i], genotype, price }] : [];
+  });
+  rescore(task, finalists);
+  state.selected = finalists.length > 0 ? winner(finalists) : found[0]!;
   reportCandidates(run);
+}
+
+/** Losses closer than this, in standard errors, are a tie. */
+const TIE = 0.1;
+
+/** The one with the least loss, or a cheaper one that is as good. Nothing will be trained: a finalist is what it will be. */
+export function winner(
+  finalists: readonly (Pick<Evaluation, 'loss' | 'error'> & { genotype: Genotype; price: number })[],
+): Genotype {
+  const best = finalists.reduce((a, b) => (b.loss < a.loss ? b : a));
+  const asGood = finalists.filter(({ loss }) => loss <= best.loss + TIE * best.error);
+  return asGood.reduce((a, b) => (b.price < a.price ? b : a)).genotype;
 }
 
 /**
@@ -206,14 +212,15 @@ export function probeWork(
   space: SearchSpace,
   macs: (genotype: Genotype) => number,
 ): Record<Exclude<Phase, 'evaluate'>, number> {
-  const { plan, finalists: found } = run.state;
+  const { plan } = run.state;
   const typical = 0.5 * macs(largest(space));
   const { train, validation } = run.data.splits;
   const fitted = Math.min(FINAL_CALIBRATION, train.length) + train.length + validation.length;
   return {
     transfer: 0,
-    search: typical * imagesOf(searchExam(run)) * (plan.rounds * plan.perRound + plan.searchCandidates),
-    race: typical * imagesOf(finalExam(run)) * (found.length || 3),
+    search:
+      typical * imagesOf(searchExam(run)) * (plan.rounds * plan.perRound + plan.searchCandidates) +
+      typical * imagesOf(finalExam(run)) * PROBE.finalists,
     finetune: (typical + macs(largest(space))) * fitted,
     baseline: typical * fitted,
   };

@@ -6,19 +6,14 @@ import type { Genotype, Metrics, SearchSpace } from '@ntaa/contracts';
 import { cost } from '@ntaa/nas';
 import { readSafetensors, writeSafetensors, type NamedTensors } from '@ntaa/supernet';
 import type { Task } from '@ntaa/tasks';
-import type { CurvePoint } from './curves.js';
-import type { Evaluation, Exam } from './evaluate.js';
-import type { Plan } from './plan.js';
-import type { ObjectRef } from './ports.js';
+import type { Exam } from './evaluate.js';
 
 /** What is to be done with the weights that it comes with. */
 type Work =
   /** Judge each architecture: `Evaluation[]`. */
   | { readonly kind: 'judge'; readonly exam: Exam }
   /** Measure the one architecture on the test split of a source: `Measured`. */
-  | { readonly kind: 'measure' }
-  /** Finetune the one architecture, whose own weights they are, for the first part of the schedule: `Raced`. */
-  | { readonly kind: 'race'; readonly role: string; readonly plan: Plan; readonly steps: number };
+  | { readonly kind: 'measure' };
 
 export interface Subject {
   readonly work: Work;
@@ -32,16 +27,6 @@ export interface Measured {
   readonly metrics: Metrics;
   /** How far its features have collapsed, where they have: the spread that is left, as a share of what is possible. */
   readonly collapsed?: number;
-}
-
-/** A finalist after its part of the schedule. */
-export interface Raced {
-  readonly evaluation: Evaluation;
-  /** That it trained. */
-  readonly steps: number;
-  readonly curve: readonly CurvePoint[];
-  /** Its weights, average and momentum: a checkpoint without a state. */
-  readonly weights: ObjectRef;
 }
 
 export const encodeSubject = (subject: Subject, tensors: NamedTensors): Uint8Array =>
@@ -58,8 +43,6 @@ export function decodeSubject(bytes: Uint8Array): { subject: Subject; tensors: N
  */
 const SHARE = 1 / 8;
 const LEAST_MACS = 0.5e9;
-/** The same for a finalist, which is a piece by itself and whose weights travel: more than a second. */
-export const RACE_MACS = 5e9;
 /** Forward passes that are worth the start of helpers for them alone. */
 export const STARTING_MACS = 15e9;
 /** Pieces of a batch, at most. */

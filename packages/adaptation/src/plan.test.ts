@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { restAfterRace, finetuneStepsLeft, makePlan, Pace, RACE, type PlanInput } from './plan.js';
+import { FIRST_PART } from '@ntaa/nas';
+import { finetuneStepsLeft, makePlan, Pace, restAfterFirstPart, type PlanInput } from './plan.js';
 
 const input = (extra: Partial<PlanInput>): PlanInput => ({
   budget: {},
@@ -46,33 +47,24 @@ describe('plans', () => {
 
   it('leave the baseline the time for as many image passes', () => {
     const plan = makePlan(input({ budget: { max_seconds: 300 }, speeds }));
-    const finalists = [0.001, 0.002, 0.0005];
-    const passes = 5000;
-    const steps = finetuneStepsLeft({
-      plan,
-      images: 1300,
-      secondsLeft: 200,
-      finalists,
-      baseline: 0.001,
-      passes,
-    });
+    const [images, secondsLeft, chosen, baseline, passes] = [1300, 200, 0.002, 0.001, 5000];
+    const steps = finetuneStepsLeft({ plan, images, secondsLeft, chosen, baseline, passes });
     const own = steps * plan.batchSize.finetune;
-    const race = RACE.share * finalists.reduce((a, b) => a + b);
-    const total = own * (race + (1 - RACE.share) * 0.002) + (passes + own * (1 + 2 * RACE.share)) * 0.001;
+    const total = own * chosen + (passes + own) * baseline;
     expect(total).toBeGreaterThan(180);
     expect(total).toBeLessThanOrEqual(200);
   });
 
-  it('fill what is left of the clock after the race, at the speed it had', () => {
+  it('fill what is left of the clock after the first part of finetuning, at the speed it had', () => {
     const plan = makePlan(input({ budget: { max_seconds: 300 }, speeds }));
     const [secondsLeft, images, passes, chosen, baseline] = [120, 1300, 30_000, 0.002, 0.001];
-    const { steps, seconds } = restAfterRace({ plan, images, secondsLeft, chosen, baseline, passes });
+    const { steps, seconds } = restAfterFirstPart({ plan, images, secondsLeft, chosen, baseline, passes });
     expect(seconds + (passes + seconds / chosen) * baseline).toBeCloseTo(secondsLeft);
     // Steps end it only on a machine that has become faster.
-    const rest = (1 - RACE.share) * steps * plan.batchSize.finetune;
+    const rest = (1 - FIRST_PART) * steps * plan.batchSize.finetune;
     expect(rest * chosen).toBeGreaterThan(1.4 * seconds);
     expect(rest * chosen).toBeLessThan(1.6 * seconds);
-    expect(restAfterRace({ plan, images, secondsLeft: 1, chosen, baseline, passes })).toEqual({
+    expect(restAfterFirstPart({ plan, images, secondsLeft: 1, chosen, baseline, passes })).toEqual({
       steps: 10,
       seconds: 0,
     });

@@ -1,7 +1,5 @@
 import type { Budget } from '@ntaa/contracts';
-import { DEFAULT_CANDIDATES, defaultEpochs, EPOCHS, FINETUNE_RATIO, RACE, RACE_PASSES } from '@ntaa/nas';
-
-export { RACE };
+import { DEFAULT_CANDIDATES, defaultEpochs, EPOCHS, FINETUNE_RATIO, FIRST_PART } from '@ntaa/nas';
 
 /**
  * How long each part of a job trains. Training is planned in steps, so that a job bounded by candidates is a function
@@ -18,7 +16,7 @@ export interface Plan {
   searchCandidates: number;
   /** Milliseconds since the epoch; null when no clock bounds the job. */
   transferDeadline: number | null;
-  /** Of the chosen network's training; null until the race is over. */
+  /** Of the chosen network's training; null until its first part is over. */
   finetuneDeadline: number | null;
   deadline: number | null;
   /** Probability that training mixes images with each other: 0 until the first candidates are judged. */
@@ -91,8 +89,8 @@ export function makePlan(input: PlanInput): Plan {
   const single = input.speeds.fixed * trainAndValidation;
   const perTransferEpoch =
     input.speeds.sandwich * train +
-    single * FINETUNE_RATIO * RACE_PASSES +
-    (input.baseline ? single * (1 + FINETUNE_RATIO * RACE_PASSES) : 0);
+    single * FINETUNE_RATIO +
+    (input.baseline ? single * (1 + FINETUNE_RATIO) : 0);
   const transfer = Math.min(EPOCHS.maxTransfer, training / perTransferEpoch);
   return {
     batchSize,
@@ -110,7 +108,7 @@ export function makePlan(input: PlanInput): Plan {
 }
 
 /**
- * Finetuning steps of a clock-bound job, once the finalists and so their cost are known: what is left of the clock,
+ * Finetuning steps of a clock-bound job, once the architecture and so its cost are known: what is left of the clock,
  * less the baseline, which repeats all of the job's image passes on its own architecture.
  */
 export function finetuneStepsLeft(input: {
@@ -118,38 +116,31 @@ export function finetuneStepsLeft(input: {
   /** Training and validation images. */
   images: number;
   secondsLeft: number;
-  /** Training seconds an image of every finalist, and of the baseline (0 without one). */
-  finalists: readonly number[];
+  /** Training seconds an image of the chosen network, and of the baseline (0 without one). */
+  chosen: number;
   baseline: number;
   /** Image passes of the transfer, which the baseline will make too. */
   passes: number;
 }): number {
-  const { plan, images, finalists } = input;
-  const room = FILL * input.secondsLeft - input.passes * input.baseline;
-  const race = RACE.share * finalists.reduce((sum, seconds) => sum + seconds, 0);
-  const rest = (1 - RACE.share) * Math.max(...finalists);
-  const passes = 1 + RACE.share * (finalists.length - 1);
-  const epochs = Math.min(EPOCHS.maxFinetune, room / (images * (race + rest + passes * input.baseline)));
+  const { plan, images, chosen, baseline } = input;
+  const room = FILL * input.secondsLeft - input.passes * baseline;
+  const epochs = Math.min(EPOCHS.maxFinetune, room / (images * (chosen + baseline)));
   return stepsFor(Math.max(0, epochs), images, plan.batchSize.finetune, 10);
 }
 
 /**
- * The same once the race is over, by its speed. The clock ends the chosen network's training where the baseline's
+ * The same once the first part is over, by its speed. The clock ends the chosen network's training where the baseline's
  * repetition of it and of all image passes so far (`passes`) fills the rest; steps are a ceiling, reached when training
- * is faster than the race was. `chosen`, `baseline`: training seconds an image.
+ * is faster than the first part was. `chosen`, `baseline`: training seconds an image.
  */
-export function restAfterRace(input: {
-  plan: Plan;
-  images: number;
-  secondsLeft: number;
-  chosen: number;
-  baseline: number;
-  passes: number;
-}): { steps: number; seconds: number } {
+export function restAfterFirstPart(input: Parameters<typeof finetuneStepsLeft>[0]): {
+  steps: number;
+  seconds: number;
+} {
   const { plan, images, chosen, baseline } = input;
   const room = Math.max(0, input.secondsLeft - input.passes * baseline);
   const seconds = (room * chosen) / (chosen + baseline);
-  const epochs = (FASTER * seconds) / (images * chosen) / (1 - RACE.share);
+  const epochs = (FASTER * seconds) / (images * chosen) / (1 - FIRST_PART);
   const steps = stepsFor(Math.min(EPOCHS.maxFinetune, epochs), images, plan.batchSize.finetune, 10);
   return { steps, seconds };
 }

@@ -1,50 +1,33 @@
-import { canonical, cost, handDesigned, largest, RACE, smallest, tinySpace } from '@ntaa/nas';
+import { taskFor } from '@ntaa/tasks';
 import { expect, it } from 'vitest';
-import type { Run } from './run.js';
-import { finalists, winner } from './search.js';
+import { compared } from './search.js';
 
-const raced = [
-  { loss: 0.5, error: 0.1, seconds: 0, quality: 0, metrics: {} },
-  { loss: 0.505, error: 0.1, seconds: 0, quality: 0, metrics: {} },
-  { loss: 0.9, error: 0.1, seconds: 0, quality: 0, metrics: {} },
-];
-const chosen = (out: readonly number[], costs = [3, 2, 1]) =>
-  winner(
-    { state: { raced: raced.map((one, i) => ({ ...one, out: out.includes(i) })) } } as unknown as Run,
-    costs,
-  );
+const judged = (losses: readonly number[], summary = {}) => ({ losses: Float32Array.from(losses), summary });
 
-it('chooses the best finalist, or a cheaper one that is as good', () => {
-  expect(chosen([])).toBe(1);
-  expect(chosen([], [1, 2, 3])).toBe(0);
+it('prefers another architecture only where it is better beyond doubt, image by image', () => {
+  // Images differ far more from each other than answers for the same image do.
+  const usual = [0, 4, 1, 9, 2, 6];
+  const better = compared({}, judged([-0.5, 3.4, 0.6, 8.5, 1.6, 5.4]), judged(usual));
+  expect(better.less).toBeCloseTo(-0.5, 5);
+  expect(better.error).toBeLessThan(0.05);
+  expect(better.taken).toBe(true);
+  // As much better in the mean, by luck with one image.
+  const lucky = compared({}, judged([0, 4, 1, 6, 2, 6]), judged(usual));
+  expect(lucky.less).toBeCloseTo(-0.5, 5);
+  expect(lucky.taken).toBe(false);
+  expect(compared({}, judged([1]), judged([2])).taken).toBe(false);
+  expect(compared({}, judged(usual), judged(usual)).taken).toBe(false);
 });
 
-it('compares only those with as many image passes, unless all were cut short', () => {
-  expect(chosen([1])).toBe(0);
-  expect(chosen([0, 1])).toBe(2);
-  expect(chosen([0, 1, 2])).toBe(1);
-});
-
-it('races the best of the dearer half and the usual one, and nobody where passes are few', () => {
-  const usual = handDesigned(tinySpace);
-  const loss = new Map([
-    [smallest(tinySpace), 0.5],
-    [usual, 0.7],
-    [{ ...largest(tinySpace), resolution: 32 }, 0.6],
-    [largest(tinySpace), 0.8],
-  ]);
-  const [small, , roomy] = [...loss.keys()];
-  const archive = [...loss].map(([genotype, loss]) => ({
-    ...{ genotype, key: canonical(genotype), loss, score: -loss, version: 0 },
-    ...{ ...cost(tinySpace, genotype, 9), latency_ms: null },
-  }));
-  const found = (epochs: number, deadline: number | null = null) => {
-    const state = { archive, version: 0, plan: { deadline } };
-    return finalists({ state, axis: 'macs', constraints: {} } as unknown as Run, usual, epochs);
-  };
-  const enough = RACE.leastEpochs / RACE.share;
-  expect(found(enough)).toEqual([roomy, usual]);
-  expect(found(0.9 * enough)).toEqual([roomy]);
-  // The clock gives a small network more passes.
-  expect(found(0.9 * enough, 1000)).toEqual([small]);
+it('without labels, only where no measure says otherwise, or the usual one is ruled out', () => {
+  const usual = judged([], { source_top1: 0.9, information: 1, density: 1 });
+  const taken = (source_top1: number, information: number, density: number): boolean =>
+    compared(taskFor('domain-adaptation'), judged([], { source_top1, information, density }), usual).taken;
+  expect(taken(0.91, 1.1, 1.1)).toBe(true);
+  expect(taken(0.91, 1.1, 0.9)).toBe(false);
+  expect(taken(0.9, 1.1, 1.1)).toBe(true);
+  expect(taken(0.9, 1, 1)).toBe(false);
+  // Lost what the source had taught: the other, then the usual one.
+  expect(taken(0.85, 1.1, 1.1)).toBe(false);
+  expect(taken(0.95, 0.9, 0.9)).toBe(true);
 });

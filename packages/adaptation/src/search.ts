@@ -1,10 +1,21 @@
-import type { Genotype } from '@ntaa/contracts';
-import { canonical, Distribution, fitPredictor, nsga2, paretoFront, violation } from '@ntaa/nas';
+import type { Choice, Genotype } from '@ntaa/contracts';
+import {
+  canonical,
+  cost,
+  Distribution,
+  fitPredictor,
+  meanOf,
+  nsga2,
+  paretoFront,
+  standardError,
+  violation,
+} from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import type { Supernet } from '@ntaa/supernet';
-import type { EvaluationRecord, State } from './checkpoint.js';
+import type { Judged, Task } from '@ntaa/tasks';
+import type { EvaluationRecord } from './checkpoint.js';
+import { fullExam, judgeCandidate } from './evaluate.js';
 import type { Axis, Run } from './run.js';
-import { RACE } from './plan.js';
 import { latencyOf } from './latency.js';
 import { costWithLatency, judge } from './transfer.js';
 
@@ -151,33 +162,47 @@ export function distinct(genotypes: readonly (Genotype | null)[]): Genotype[] {
 }
 
 /**
- * Architectures worth finetuning. `epochs`: of finetuning, as planned. Where there are too few for a race one is taken
- * untried: a clock gives a small network more passes, steps give all networks the same.
+ * By how many standard errors of the difference, image by image, another architecture must beat the usual one. Three,
+ * because it is the best of many, and because a training's own chance, which no image shows, is as large as that of images.
+ * A difference that is there is found: more images make the error smaller (docs/LOG.md, 2026-11-28).
  */
-export function finalists(run: Run, fixed: Genotype, epochs: number): Genotype[] {
-  const { best, roomy, usual } = promising(run, fixed);
-  if (RACE.share * epochs < RACE.leastEpochs) return [run.state.plan.deadline === null ? roomy : best];
-  // Where the usual one is the best of the dearer half, it races against a cheaper one that did better.
-  return distinct([roomy, usual, best]).slice(0, RACE.finalists);
+const EVIDENCE = 3;
+
+/**
+ * The architecture to be finetuned: the search's best, where it is better than the usual one (`fixed`) beyond doubt, and
+ * otherwise the usual one, so that a search which cannot tell costs nothing. Both are judged with the weights as they are now.
+ * Not after a little finetuning: who is ahead in its first tenth says less of its end.
+ */
+export function choose(run: Run, net: Supernet, fixed: Genotype): Genotype {
+  const { state, data, task, seed } = run;
+  const { best, usual } = promising(run, fixed);
+  if (!usual || canonical(best) === canonical(usual)) return best;
+  const exam = fullExam(data, seed);
+  const judged = (genotype: Genotype): Judged => judgeCandidate(net, genotype, data, task, exam);
+  const found = compared(task, judged(best), judged(usual));
+  const { macs } = cost(net.space, best, net.outputs);
+  state.choice = { genotype: best, macs, ...found };
+  return found.taken ? best : usual;
 }
 
 /**
- * Losses closer than this, in standard errors, are a tie, and the cheaper finalist wins it. Little, because so early in
- * its finetuning a small network is ahead of what it will be.
+ * Of a fitness that is a mean of ranks: of three measures none may say otherwise, unless the usual architecture is ruled out
+ * (domain-adaptation.ts).
  */
-const TIE = 0.1;
+const AGREED = 0.5;
 
-/** Those that may be chosen: where none was left in the race, all. */
-export function inRace(raced: State['raced']): State['raced'] {
-  const left = raced.filter(({ out }) => !out);
-  return left.length > 0 ? left : raced;
-}
-
-/** Of the finalists the one with the least validation loss after its finetuning, or a cheaper one that is as good. */
-export function winner(run: Run, costs: readonly number[]): number {
-  const { raced } = run.state;
-  const compared = inRace(raced);
-  const best = compared.reduce((a, b) => (b.loss < a.loss ? b : a));
-  const candidates = compared.filter(({ loss }) => loss <= best.loss + TIE * best.error);
-  return candidates.map((one) => raced.indexOf(one)).reduce((a, b) => (costs[b]! < costs[a]! ? b : a));
+/** How much less `other` loses than `usual`, and whether that is enough to prefer it. */
+export function compared(
+  task: Pick<Task, 'rescore'>,
+  other: Pick<Judged, 'losses' | 'summary'>,
+  usual: Pick<Judged, 'losses' | 'summary'>,
+): Pick<Choice, 'less' | 'error' | 'taken'> {
+  const fitness = task.rescore?.([{ metrics: other.summary }, { metrics: usual.summary }]);
+  if (fitness) {
+    const less = fitness[1]! - fitness[0]!;
+    return { less, error: 0, taken: less < -AGREED };
+  }
+  const differences = other.losses.map((loss, i) => loss - usual.losses[i]!);
+  const [less, error] = [meanOf(differences), standardError(differences)];
+  return { less, error, taken: less < -EVIDENCE * error };
 }

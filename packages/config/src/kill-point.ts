@@ -16,7 +16,6 @@ export const KILL_POINTS = [
   'trainer.checkpoint-stored',
   'trainer.model-stored',
   'trainer.results-taken',
-  'helper.result-stored',
 ] as const;
 export type KillPoint = (typeof KILL_POINTS)[number];
 

@@ -8,7 +8,7 @@ export const LossCurve = Type.Object({
     [Type.Literal('supernet'), Type.Literal('finalist'), Type.Literal('chosen'), Type.Literal('baseline')],
     {
       description:
-        'The largest network of the supernet during transfer; a finalist until one was chosen; the chosen one; weights-only adaptation',
+        'The largest network of the supernet during transfer; the chosen one; weights-only adaptation. In jobs of older versions: a finalist that was not chosen',
     },
   ),
   images: Type.Array(Type.Number(), { description: 'Image passes of this training at the end of each part' }),
@@ -38,6 +38,19 @@ const Pair = (weights: string) =>
     chosen: Quality(`The chosen architecture with ${weights}`),
   });
 
+/** The search's best architecture beside that of weights-only adaptation, both with the transferred weights. */
+export const Choice = Type.Object({
+  genotype: Genotype,
+  macs: Type.Number(),
+  less: Type.Number({
+    description:
+      "Its validation loss less the reference's: the mean over images. For domain adaptation: ranks",
+  }),
+  error: Type.Number({ description: 'Standard error of that difference, image by image' }),
+  taken: Type.Boolean({ description: 'Whether the difference was enough to prefer it to the reference' }),
+});
+export type Choice = Static<typeof Choice>;
+
 /**
  * Where the gain came from: two architectures under the weights of the source and under those of the joint transfer,
  * and the chosen one after the first part of its finetuning. All on the same validation images, which no network
@@ -51,5 +64,8 @@ export const Gain = Type.Object({
   transferred_weights: Pair('the weights inherited from the transferred supernet'),
   finetuned: Quality('The chosen architecture after a part of its finetuning'),
   finetuned_share: Type.Number({ description: 'That part, of the whole schedule, 0..1' }),
+  choice: Type.Optional(
+    Type.Union([Choice, Type.Null()], { description: "null: the search's best is the reference itself" }),
+  ),
 });
 export type Gain = Static<typeof Gain>;

@@ -24,10 +24,9 @@ export {
   defaultEpochs,
   EPOCHS,
   FINETUNE_RATIO,
+  FIRST_PART,
   PROBE,
   probeImages,
-  RACE,
-  RACE_PASSES,
 } from './schedule.js';
 export { scaleOf, type Scale } from './scale.js';
 export {

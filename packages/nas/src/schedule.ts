@@ -18,14 +18,10 @@ const DEFAULT_PASSES = 200_000;
 /** Finetuning epochs for each epoch of joint transfer. */
 export const FINETUNE_RATIO = EPOCHS.finetune / EPOCHS.transfer;
 /**
- * Finalists are finetuned for this share of the schedule before one of them is chosen: how well an architecture does
- * inside the supernet says too little about how well it does once its weights are its own. What the loser trains for is
- * lost, so they are few; and where the share is less than so many epochs it would tell nothing (docs/LOG.md, 2026-11-27),
- * so nobody races.
+ * The first part of finetuning, of its schedule, sees training images alone, so that validation images can still tell what
+ * it brings: for the report. The rest sees both.
  */
-export const RACE = { finalists: 2, share: 0.1, leastEpochs: 1.5 } as const;
-/** Image passes of finetuning for each of the chosen network's own, the losers' included. */
-export const RACE_PASSES = 1 + RACE.share * (RACE.finalists - 1);
+export const FIRST_PART = 0.1;
 
 /** Training images that batch norms are calibrated on before a candidate is judged. */
 export const CALIBRATION_IMAGES = 500;

@@ -85,7 +85,7 @@ export interface Task {
   readonly leastBatch?: number;
   /**
    * Share of finetuning, its last, in which batch norms keep the statistics they have then, where those of a few images are noise
-   * that hurts more than it teaches. Begins after the race, so below 1 - RACE.share. Default: none.
+   * that hurts more than it teaches. Begins after its first part, so below 1 - FIRST_PART. Default: none.
    */
   readonly settles?: number;
   /** Kind by which splits are stratified, of an image with this label number; null: it lacks what the task needs. */
