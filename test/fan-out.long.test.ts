@@ -136,7 +136,7 @@ const WEIGHTS = ['model.onnx', 'model.safetensors'];
 
 let pictures: { alone: string; three: string };
 
-/** A search that is all evaluations, and one that also trains shared weights and races finalists. */
+/** A search that is all evaluations, and one that also trains shared weights. */
 it.each([
   ['linear evaluation', { paradigm: 'linear-evaluation', budget: { max_candidates: 72 } }, 2],
   ['joint adaptation', { budget: { max_candidates: 16 } }, 1],
@@ -148,17 +148,17 @@ it.each([
     const reference = await alone.run({ ...common, dataset: pictures.alone }, async () => {
       expect(await alone.count('SELECT count(*) FROM pieces')).toBe(0);
     });
-    /** Pieces that others did, by whether they were finalists. */
-    const seen = new Map<string, { worker: string; race: boolean }>();
+    /** Pieces that others did. */
+    const seen = new Set<string>();
     let killed = 0;
-    const job = await three.run({ ...common, dataset: pictures.three }, async ({ id, stage }) => {
+    const job = await three.run({ ...common, dataset: pictures.three }, async ({ id }) => {
       const { rows } = await three.sql.query<{ id: string; worker: string; held: boolean }>(
         // Not those that are a helper's start and nothing else.
         `SELECT id, worker, lease_token IS NOT NULL AS held FROM pieces
          WHERE job_id = $1 AND worker IS NOT NULL AND spec->>'subject' IS NOT NULL`,
         [id],
       );
-      for (const row of rows) if (!row.held && !seen.has(row.id)) seen.set(row.id, { worker: row.worker, race: stage === 'finetune' }); // prettier-ignore
+      for (const row of rows) if (!row.held) seen.add(row.id);
       const at = rows.find(({ held }) => held);
       if (!at || killed === kills) return;
       // First whoever helps, in the middle of a piece; then the job's own worker.
@@ -172,7 +172,6 @@ it.each([
     expect(killed).toBe(kills);
     expect(job.attempt).toBe(kills);
     expect(seen.size).toBeGreaterThan(0);
-    if (kills === 1) expect([...seen.values()].some(({ race }) => race)).toBe(true);
     expect(job.result!.search).toEqual(reference.result!.search);
     expect(job.result!.curves).toEqual(reference.result!.curves);
     const [one, other] = [await alone.files(reference), await three.files(job)];
@@ -180,67 +179,6 @@ it.each([
     expect(await three.count('SELECT count(*) FROM pieces')).toBe(0);
   },
   240_000,
-);
-
-/** So long that a finalist takes longer than a helper's start. */
-it.each<[string, NodeJS.Signals | null, object]>([
-  ['others finish', null, { budget: { max_seconds: 150 } }],
-  ['a helper is killed at', 'SIGKILL', { budget: { max_seconds: 90 }, baseline: false }],
-  ['a helper falls asleep at', 'SIGSTOP', { budget: { max_seconds: 90 }, baseline: false }],
-])(
-  'a race against the clock that %s: as many image passes for each, and the budget holds',
-  async (_, fault, kind) => {
-    pictures ??= { alone: await alone.dataset(archive), three: await three.dataset(archive) };
-    const dataset = pictures.three;
-    /** Of finalists that others trained. */
-    const steps = new Set<number>();
-    let struck: number | undefined;
-    const watch = async ({ id, stage }: Job): Promise<void> => {
-      if (stage !== 'finetune') return;
-      const { rows } = await three.sql.query<{ worker: string; steps: number | null }>(
-        `SELECT worker, (result->>'steps')::int AS steps FROM pieces WHERE job_id = $1 AND worker IS NOT NULL
-           AND (result->>'steps' IS NOT NULL OR result IS NULL AND lease_token IS NOT NULL)`,
-        [id],
-      );
-      for (const row of rows) if (row.steps !== null) steps.add(row.steps);
-      const held = rows.find((row) => row.steps === null);
-      if (!fault || struck !== undefined || !held) return;
-      struck = Number(/\d+$/.exec(held.worker)![0]);
-      process.kill(struck, fault);
-    };
-    // A search may find that nothing is worth a race against the usual architecture, and seconds are not the same twice.
-    let job;
-    for (let seed = 2; seed < 4 && steps.size === 0 && struck === undefined; seed++)
-      job = await three.run({ kind: 'adapt', task: 'classification', seed, dataset, ...kind }, watch);
-    if (!job) throw new Error('no job was run');
-    if (fault === 'SIGSTOP') process.kill(struck!, 'SIGCONT');
-    if (fault) expect(struck).toBeDefined();
-    else expect(steps.size).toBe(1);
-    expect(job.attempt).toBe(1);
-    // As for any job that a clock bounds, see main-job.test.ts.
-    const took = (Date.parse(job.finished_at!) - Date.parse(job.started_at!)) / 1000;
-    expect(took).toBeLessThan(1.1 * (job.request as { budget: { max_seconds: number } }).budget.max_seconds);
-    const passes = job.result!.curves!.loss.map(({ network, images }) => ({
-      network,
-      images: images.at(-1)!,
-    }));
-    const of = (wanted: string) => passes.filter(({ network }) => network === wanted);
-    const [losers, [chosen], [baseline]] = [of('finalist'), of('chosen'), of('baseline')];
-    expect(losers.length).toBeGreaterThan(0);
-    // No clock cuts a helper short. What the job's own worker has to make of a finalist that came back, or that a slow helper
-    // was not waited for with, it may: that one is out.
-    const raced = losers.map(({ images }) => images);
-    const whole = Math.max(...raced, ...[...steps].map((n) => 32 * n));
-    for (const n of steps) expect(32 * n).toBe(whole);
-    expect(raced.filter((images) => images < whole).length).toBeLessThanOrEqual(1);
-    expect(chosen!.images).toBeGreaterThan(whole);
-    if (fault) return;
-    // All image passes of the job, whoever made them, if the clock lets it.
-    const all = passes.reduce((sum, { images }) => sum + images, -baseline!.images);
-    expect(baseline!.images).toBeLessThanOrEqual(all);
-    expect(baseline!.images).toBeGreaterThan(0.8 * all);
-  },
-  400_000,
 );
 
 it('pretraining: the same supernet, and the same figures of it, whoever measured them', async () => {

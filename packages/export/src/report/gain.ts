@@ -4,7 +4,7 @@
  */
 import type { Gain } from '@ntaa/contracts';
 import { scaleOf, wilsonInterval } from '@ntaa/nas';
-import { interval, percent } from '../markdown.js';
+import { interval, millions, percent } from '../markdown.js';
 import { plot } from './axes.js';
 import type { Subject } from './input.js';
 import { line, n, rect, text, type Picture } from './picture.js';
@@ -78,6 +78,24 @@ export function gainTables({ job: { gain } }: Subject) {
       ],
     ],
   };
+}
+
+/** Why the chosen architecture was chosen; null where the job did not tell. */
+export function choiceTold({ job: { gain } }: Subject): string | null {
+  if (gain?.choice === undefined) return null;
+  if (gain.choice === null)
+    return 'The best architecture that the search found is the one that weights-only adaptation uses.';
+  const { macs, less, error, taken } = gain.choice;
+  const two = `The best architecture that the search found (${millions(macs)} MACs) and the one that weights-only adaptation uses were compared with their inherited weights`;
+  if (gain.metric === 'source_top1')
+    return `${two}, by measures that want no labels of the target. ${taken ? 'They spoke for the former: it was taken.' : 'They did not agree on the former, so the latter was kept.'}`;
+  return (
+    `${two}, on the same validation images: the loss of the former is ${less < 0 ? 'lower' : 'higher'} by ` +
+    `${Math.abs(less).toPrecision(2)} (standard error of the difference ${error.toPrecision(2)}). ` +
+    (taken
+      ? 'That is beyond doubt, so it was taken.'
+      : 'That is not lower by three standard errors, so the latter was kept: what a search cannot show is not bought.')
+  );
 }
 
 /** What the delivered network gained over weights-only adaptation, on test images; null where there is none. */

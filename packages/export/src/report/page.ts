@@ -8,7 +8,7 @@ import { xmlText } from '../text.js';
 import { architectureTable, changes, compareArchitectures } from './architecture.js';
 import { calibrationRows, confusionRows } from './classes.js';
 import { curveRows } from './curves.js';
-import { gainTables, testGain } from './gain.js';
+import { choiceTold, gainTables, testGain } from './gain.js';
 import { cards, figure, list, p, PAGE_STYLE, section, table } from './html.js';
 import { measuredNetworks, type Subject } from './input.js';
 import { frontOf } from './pareto.js';
@@ -163,8 +163,10 @@ function architecture(subject: Subject, draw: Draw): string {
   const comparison = compareArchitectures(subject);
   const { head, rows } = architectureTable(comparison, subject.manifest);
   const known = comparison.columns.length > 1;
+  const why = choiceTold(subject);
   return section(
     'Architecture',
+    why ? p(why) : '',
     known ? list(changes(comparison)) : p('There is no other architecture to compare it with.'),
     draw('architecture'),
     table('Block by block: kernel, expansion; channels in, inside, out', head, rows),

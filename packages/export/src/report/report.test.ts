@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Metrics, TaskName } from '@ntaa/contracts';
+import type { Gain, Metrics, TaskName } from '@ntaa/contracts';
 import { cost, handDesigned, largest, taskSpace, tinySpace, wilsonInterval } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import sharp from 'sharp';
@@ -182,6 +182,20 @@ describe('the page', () => {
     expect(parts.start + parts.architecture + parts.weights + parts.finetuning!).toBeCloseTo(0.74);
     expect(html).toContain('+7.0 points');
     expect(html).toContain('On test images the delivered network has accuracy 80.0%');
+  });
+
+  it('says by how much the chosen architecture was better, or that it was not', () => {
+    const { gain, ...job } = reportInput(tinySpace, GENOTYPE);
+    const told = (choice: Exclude<Gain['choice'], undefined>) =>
+      page(subject(['cat', 'dog'], { job: { ...job, gain: { ...gain!, choice } } }));
+    const found = { genotype: GENOTYPE, macs: 1_510_000, less: -0.0063, error: 0.008, taken: false };
+    expect(told(found)).toContain('(1.51 M MACs)');
+    expect(told(found)).toContain('lower by 0.0063 (standard error of the difference 0.0080)');
+    expect(told(found)).toContain('so the latter was kept');
+    expect(told({ ...found, less: -0.05, taken: true })).toContain('so it was taken');
+    expect(told({ ...found, less: 0.02 })).toContain('higher by 0.020');
+    expect(told(null)).toContain('is the one that weights-only adaptation uses.');
+    expect(html).not.toContain('The best architecture that the search found');
   });
 
   it('invents nothing that was not measured', () => {
