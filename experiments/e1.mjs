@@ -12,7 +12,7 @@ export async function experiment(lab, seeds) {
   };
   for (const seed of seeds) {
     const job = await lab.job(seed);
-    const { genotype, passes, mixing, transferPasses, supernet: tensors } = job;
+    const { genotype, found, passes, mixing, transferPasses, supernet: tensors } = job;
     const left = passes - transferPasses;
     const inherited = (other) =>
       lab.trained(other, { seed, weights: { of: `job ${seed}`, tensors }, passes: left, mixing });
@@ -21,7 +21,10 @@ export async function experiment(lab, seeds) {
     const scratch = { seed, weights: 'random', passes, mixing };
     await arm('wpf', 'WP&F, hand-designed architecture', () => lab.trained(lab.hand, wpf));
     await arm('wpf-source-best', 'WP&F, source-best architecture', () => lab.trained(source.genotype, wpf));
-    await arm('ntaa-source-weights', "NTAA's architecture, source weights", () => lab.trained(genotype, wpf));
+    await arm('found-source', "the search's best architecture, source weights", () =>
+      lab.trained(found, wpf),
+    );
+    await arm('found-inherited', "the search's best architecture, inherited weights", () => inherited(found));
     await arm('scratch', "NTAA's architecture from scratch", () => lab.trained(genotype, scratch));
     await arm('hand-inherited', 'hand-designed architecture, inherited weights', () => inherited(lab.hand));
     await arm('random-inherited', 'random architectures, inherited weights', async () => {
@@ -49,7 +52,8 @@ export async function experiment(lab, seeds) {
     primary: 'wpf',
     extra: [
       ['hand-inherited', 'wpf', 'the supernet, at the hand-designed architecture'],
-      ['ntaa-source-weights', 'wpf', 'the architecture, at source weights'],
+      ['found-source', 'wpf', 'the architecture that was found, at source weights'],
+      ['found-inherited', 'hand-inherited', 'the same, at inherited weights'],
       ['random-inherited', 'wpf', 'random architectures in the supernet'],
     ].filter(([name]) => ran(name)),
     source,

@@ -1,4 +1,4 @@
-// E3: do architecture and weights belong together? The architecture that a job chose, finetuned alike from its own job's
+// E3: do architecture and weights belong together? The best architecture of a job's search, finetuned alike from its own job's
 // weights, from those of another job on the same images (another seed, so another path of the sampling distribution),
 // from the source's and from random ones.
 import { collectArms } from './arms.mjs';
@@ -9,7 +9,7 @@ const OTHER = 1000;
 export async function experiment(lab, seeds) {
   const { add, list } = collectArms();
   for (const seed of seeds) {
-    const { genotype, passes, mixing, transferPasses, supernet } = await lab.job(seed);
+    const { found: genotype, passes, mixing, transferPasses, supernet } = await lab.job(seed);
     const given = { seed, passes: passes - transferPasses, mixing };
     const own = { of: `job ${seed}`, tensors: supernet };
     add('matched', 'weights of its own job', await lab.trained(genotype, { ...given, weights: own }));

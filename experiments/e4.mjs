@@ -1,4 +1,4 @@
-// E4: is an architecture that was searched on a domain the better one there? Each domain's architectures, finetuned on
+// E4: is an architecture that was searched on a domain the better one there? The best that each domain's searches found, finetuned on
 // each, always with the weights of the domain's own adapted supernet: the diagonal should win.
 const DOMAINS = ['emoji', 'mnist'];
 
@@ -9,7 +9,7 @@ export async function experiment(lab, seeds) {
       const results = [];
       for (const seed of seeds) {
         const { supernet: tensors, passes, mixing, transferPasses } = await lab.job(seed, { set });
-        const { genotype } = await lab.job(seed, { set: searched });
+        const { found: genotype } = await lab.job(seed, { set: searched });
         const weights = { of: `job ${seed}`, tensors };
         results.push(
           await lab.trained(genotype, { seed, set, weights, passes: passes - transferPasses, mixing }),

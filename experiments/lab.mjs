@@ -119,11 +119,16 @@ class Lab {
     return [...found.values()];
   }
 
-  /** A whole job without its baseline, within the hand-designed network's multiply-accumulates. */
+  /**
+   * A whole job without its baseline, within the hand-designed network's multiply-accumulates. `found`: the best architecture of its
+   * search, which it takes only where it is better than the hand-designed one beyond doubt.
+   */
   async job(seed, { split = seed, set = this.settings.set, transferOnly = false } = {}) {
     const key = { what: transferOnly ? 'transfer' : 'job', seed, split, set };
     const result = await this.cached(key, () => this.#adapt(seed, split, set, transferOnly));
-    return { ...result, supernet: readSafetensors(Buffer.from(result.supernet, 'base64')).tensors };
+    const { tensors } = readSafetensors(Buffer.from(result.supernet, 'base64'));
+    const { choice, genotype } = result;
+    return { ...result, supernet: tensors, found: choice?.genotype ?? genotype };
   }
 
   async #adapt(seed, split, set, transferOnly) {
