@@ -20,7 +20,7 @@ export function writeReport({ lab, name, seeds, out, as }, found) {
     '',
     `Command: \`${command}\``,
     '',
-    `Set: ${set}, a split of its own for each of ${seeds.length} seeds (60 % training, 20 % validation, 20 % test; the whole test split is read once for each network). Budget: ${candidates} candidates, ${epochs} epochs of transfer and ${5 * epochs} of finetuning, then races, at ${resolution} px, search space \`tiny\`, at most the hand-designed network's multiply-accumulates; the source is the built-in supernet. Engine ${lab.engine}; the numbers depend on no clock. Intervals: 95 %, two-level bootstrap over seeds and test items of paired differences (with few seeds a little too narrow; they are not corrected for being several). Nothing was tuned for this, and nothing was selected on test images. A null result is reported as one.`,
+    `Set: ${set}, a split of its own for each of ${seeds.length} seeds (60 % training, 20 % validation, 20 % test; the whole test split is read once for each network). Budget: ${candidates} candidates, ${epochs} epochs of transfer and ${5 * epochs} of finetuning, at ${resolution} px, search space \`tiny\`, at most the hand-designed network's multiply-accumulates; the source is the built-in supernet. Engine ${lab.engine}; the numbers depend on no clock. Intervals: 95 %, two-level bootstrap over seeds and test items of paired differences (with few seeds a little too narrow; they are not corrected for being several). Nothing was tuned for this, and nothing was selected on test images. A null result is reported as one.`,
     ...(seeds.length < PLANNED
       ? [
           '',
