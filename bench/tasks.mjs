@@ -136,7 +136,9 @@ function judged(answers, data, heldOut) {
 }
 
 /** How the search's best compared with the usual architecture; null: they are one. */
-const choiceOf = ({ choice }) => choice && { ...choice, genotype: canonical(choice.genotype) };
+function choiceOf({ choice }) {
+  return choice && { ...choice, genotype: canonical(choice.genotype) };
+}
 
 /** Image passes of the baseline, which are those of transfer and finetuning together. */
 function passesOf({ curves }) {
