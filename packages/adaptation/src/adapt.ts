@@ -250,6 +250,7 @@ class Adaptation {
     if (state.gain === null) await this.#firstPart(net);
     const before = Math.round(FIRST_PART * state.finetuneSteps);
     state.step = Math.max(state.step, before);
+    this.#expect();
     const done = await finetune(run, net, {
       ...this.#finetuning,
       part: [FIRST_PART, 1],
