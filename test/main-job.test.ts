@@ -1,8 +1,10 @@
 /** The main job as a user runs it: `npm start`, real processes, everything over HTTP. */
+import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { finished } from 'node:stream/promises';
 import { Rng } from '@ntaa/random';
 import { NtaaClient } from '@ntaa/client';
@@ -96,14 +98,13 @@ async function downloaded(job: Job): Promise<Map<string, Buffer>> {
 const WEIGHTS = ['model.onnx', 'model.safetensors'];
 let reference: Map<string, Buffer>;
 
-/** Ids of the workers that have taken a job. */
-async function busyWorkers(): Promise<string[]> {
-  const { data } = await get<{ data: { id: string; free: number }[] }>('/v1/workers');
-  return data.filter(({ free }) => free === 0).map(({ id }) => id);
-}
-async function get<Body>(path: string): Promise<Body> {
-  const answer = await fetch(service.url + path, { headers: { authorization: `Bearer ${service.key}` } });
-  return (await answer.json()) as Body;
+/** Workers that have a trainer now, by process id. What the service tells of them may be ten seconds old. */
+async function busyWorkers(): Promise<number[]> {
+  const workers = (await processesOf(folder)).filter(({ args }) => args.includes('worker/lib/main.js'));
+  const ps = spawn('ps', ['-eo', 'ppid=,args=']);
+  const trainers = (await text(ps.stdout)).split('\n').filter((line) => line.includes('worker/lib/child.js'));
+  const parents = new Set(trainers.map((line) => Number.parseInt(line, 10)));
+  return workers.map(({ pid }) => pid).filter((pid) => parents.has(pid));
 }
 
 it('adapts two jobs at once, one of whose workers is killed in mid-search: the same seed gives the same bytes', async () => {
@@ -111,13 +112,13 @@ it('adapts two jobs at once, one of whose workers is killed in mid-search: the s
   await vi.waitUntil(async () => (await busyWorkers()).length > 0, { timeout: 30_000 });
   const [left] = await busyWorkers();
   const second = await client.createJob(request());
-  let killed: string | undefined;
+  let killed: number | undefined;
   const [a, b] = await Promise.all([
     follow(first.id),
     follow(second.id, async ({ type, data }) => {
       if (killed || type !== 'stage' || data['stage'] !== 'search') return;
-      killed = (await busyWorkers()).find((id) => id !== left)!;
-      process.kill(Number(/\d+$/.exec(killed)![0]), 'SIGKILL');
+      killed = (await busyWorkers()).find((pid) => pid !== left)!;
+      process.kill(killed, 'SIGKILL');
     }),
   ]);
   expect(killed).toBeDefined();

@@ -29,7 +29,7 @@ test.each([1, 12, 48, null])('estimates what the trainer plans for %s candidates
     ...{ now: 0, startedAt: 0, speeds: null },
   });
   const transferred = plan.transferSteps * plan.batchSize.transfer;
-  const finetuned = 1.3 * plan.finetuneSteps * plan.batchSize.finetune;
+  const finetuned = plan.finetuneSteps * plan.batchSize.finetune;
   const training = transferred * (sandwich + middle) + finetuned * 2 * middle;
   const ratio = macsOf({ ...adapt, budget }) / training;
   expect(ratio).toBeGreaterThan(0.85);
