@@ -169,7 +169,7 @@ export function distinct(genotypes: readonly (Genotype | null)[]): Genotype[] {
 const EVIDENCE = 3;
 
 /**
- * The architecture to be finetuned: the search's best, where it is better than the usual one (`fixed`) beyond doubt, and
+ * The architecture to be finetuned: the search's best, where it is better than the usual one (`fixed`) by so much, and
  * otherwise the usual one, so that a search which cannot tell costs nothing. Both are judged with the weights as they are now.
  * Not after a little finetuning: who is ahead in its first tenth says less of its end.
  */

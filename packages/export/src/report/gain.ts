@@ -93,7 +93,7 @@ export function choiceTold({ job: { gain } }: Subject): string | null {
     `${two}, on the same validation images: the loss of the former is ${less < 0 ? 'lower' : 'higher'} by ` +
     `${Math.abs(less).toPrecision(2)} (standard error of the difference ${error.toPrecision(2)}). ` +
     (taken
-      ? 'That is beyond doubt, so it was taken.'
+      ? 'That is more than three standard errors, so it was taken.'
       : 'That is not lower by three standard errors, so the latter was kept: what a search cannot show is not bought.')
   );
 }
