@@ -121,7 +121,7 @@ class Lab {
 
   /**
    * A whole job without its baseline, within the hand-designed network's multiply-accumulates. `found`: the best architecture of its
-   * search, which it takes only where it is better than the hand-designed one beyond doubt.
+   * search, which it takes only where it is better than the hand-designed one by three standard errors.
    */
   async job(seed, { split = seed, set = this.settings.set, transferOnly = false } = {}) {
     const key = { what: transferOnly ? 'transfer' : 'job', seed, split, set };

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import v8 from 'node:v8';
 import type { ClassificationMetrics } from '@ntaa/contracts';
 import { isOutOfMemory, memory, tf } from '@ntaa/engine';
+import { canonical } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -85,6 +86,9 @@ it('learns, leaks nothing, and resumes from any checkpoint to the same bytes', a
   const { gain, curves } = outcome;
   expect(gain).toMatchObject({ metric: 'top1', images: 60 });
   expect(gain!.transferred_weights.chosen).toBeGreaterThan(gain!.source_weights.chosen!);
+  // The usual one is kept or left, and it is told by how much; null: the search found no other.
+  const kept = canonical(outcome.genotype) === canonical(gain!.reference.genotype);
+  expect(gain!.choice?.taken ?? false).toBe(!kept);
   expect(outcome.candidates.filter(({ selected }) => selected)).toHaveLength(1);
   // The baseline makes all image passes that everything else made together.
   const passes = curves.loss.map(({ network, images }) => [network, images.at(-1)!] as const);

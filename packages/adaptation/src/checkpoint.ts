@@ -42,7 +42,7 @@ export interface State {
   distribution: unknown;
   tau: number | null;
   selected: Genotype | null;
-  /** How the search's best compared with the usual architecture; null: they are one, or it was not asked. */
+  /** How the search's best compared with the usual architecture; null: they are one, or were not compared. */
   choice: Choice | null;
   /** For the report. `loss`: by role of the weights. */
   gain: Gain | null;

@@ -4,7 +4,7 @@
  * joint transfer. At most four evaluations and two fits of a classifier; nothing is decided by them.
  */
 import type { Candidate, Gain, Genotype, LearningCurves, SearchSpace, TaskName } from '@ntaa/contracts';
-import { cost, FIRST_PART } from '@ntaa/nas';
+import { canonical, cost, FIRST_PART } from '@ntaa/nas';
 import { Rng } from '@ntaa/random';
 import { Supernet, type NamedTensors } from '@ntaa/supernet';
 import { curvesOf } from './curves.js';
@@ -70,6 +70,7 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
     reference: await measure(reference, fit),
     chosen: await measure(chosen, fit),
   });
+  const same = canonical(chosen) === canonical(reference);
   const transferred_weights = await both(false);
   return {
     metric: QUALITY[task.name as TaskName],
@@ -80,7 +81,7 @@ export async function measureGain(run: Run, input: GainInput): Promise<Gain> {
     transferred_weights,
     finetuned: input.finetuned,
     finetuned_share: FIRST_PART,
-    choice: state.choice,
+    ...((state.choice || same) && { choice: state.choice }),
   };
 }
 

@@ -131,7 +131,7 @@ export function frontOf(archive: readonly EvaluationRecord[], axis: Axis): Evalu
 export interface Promising {
   /** Of least validation loss. */
   best: Genotype;
-  /** The best among the dearer half, because a short joint training favours small networks. */
+  /** The best among the dearer half. */
   roomy: Genotype;
   /**
    * What somebody who does not search would take, if it was judged: a search on few validation images can be wrong, and
@@ -163,7 +163,7 @@ export function distinct(genotypes: readonly (Genotype | null)[]): Genotype[] {
 
 /**
  * By how many standard errors of the difference, image by image, another architecture must beat the usual one. Three,
- * because it is the best of many, and because a training's own chance, which no image shows, is as large as that of images.
+ * because it is the best of many, and because images do not show a training's own chance.
  * A difference that is there is found: more images make the error smaller (docs/LOG.md, 2026-11-28).
  */
 const EVIDENCE = 3;
@@ -186,7 +186,7 @@ export function choose(run: Run, net: Supernet, fixed: Genotype): Genotype {
 }
 
 /**
- * Of a fitness that is a mean of ranks: of three measures none may say otherwise, unless the usual architecture is ruled out
+ * Of a fitness that is a mean of ranks: most measures must say so and none otherwise, unless the usual architecture is ruled out
  * (domain-adaptation.ts).
  */
 const AGREED = 0.5;
@@ -204,5 +204,6 @@ export function compared(
   }
   const differences = other.losses.map((loss, i) => loss - usual.losses[i]!);
   const [less, error] = [meanOf(differences), standardError(differences)];
-  return { less, error, taken: less < -EVIDENCE * error };
+  // JSON knows no infinity.
+  return { less, error: Number.isFinite(error) ? error : null, taken: less < -EVIDENCE * error };
 }

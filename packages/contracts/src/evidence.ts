@@ -46,7 +46,9 @@ export const Choice = Type.Object({
     description:
       "Its validation loss less the reference's: the mean over images. For domain adaptation: ranks",
   }),
-  error: Type.Number({ description: 'Standard error of that difference, image by image' }),
+  error: Type.Union([Type.Number(), Type.Null()], {
+    description: 'Standard error of that difference, image by image; null: of a single image there is none',
+  }),
   taken: Type.Boolean({ description: 'Whether the difference was enough to prefer it to the reference' }),
 });
 export type Choice = Static<typeof Choice>;
@@ -65,7 +67,9 @@ export const Gain = Type.Object({
   finetuned: Quality('The chosen architecture after a part of its finetuning'),
   finetuned_share: Type.Number({ description: 'That part, of the whole schedule, 0..1' }),
   choice: Type.Optional(
-    Type.Union([Choice, Type.Null()], { description: "null: the search's best is the reference itself" }),
+    Type.Union([Choice, Type.Null()], {
+      description: "null: the search's best is the reference itself. Absent: they were not compared",
+    }),
   ),
 });
 export type Gain = Static<typeof Gain>;

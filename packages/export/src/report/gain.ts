@@ -91,7 +91,7 @@ export function choiceTold({ job: { gain } }: Subject): string | null {
     return `${two}, by measures that want no labels of the target. ${taken ? 'They spoke for the former: it was taken.' : 'They did not agree on the former, so the latter was kept.'}`;
   return (
     `${two}, on the same validation images: the loss of the former is ${less < 0 ? 'lower' : 'higher'} by ` +
-    `${Math.abs(less).toPrecision(2)} (standard error of the difference ${error.toPrecision(2)}). ` +
+    `${Math.abs(less).toPrecision(2)} (standard error of the difference ${error === null ? 'unknown, from one image' : error.toPrecision(2)}). ` +
     (taken
       ? 'That is more than three standard errors, so it was taken.'
       : 'That is not lower by three standard errors, so the latter was kept: what a search cannot show is not bought.')

@@ -194,6 +194,7 @@ describe('the page', () => {
     expect(told(found)).toContain('so the latter was kept');
     expect(told({ ...found, less: -0.05, taken: true })).toContain('so it was taken');
     expect(told({ ...found, less: 0.02 })).toContain('higher by 0.020');
+    expect(told({ ...found, error: null })).toContain('unknown, from one image');
     expect(told(null)).toContain('is the one that weights-only adaptation uses.');
     expect(html).not.toContain('The best architecture that the search found');
   });
